@@ -117,8 +117,9 @@ def _table(raw: Any, kind: type[msgspec.Struct], path: str, problems: Problems) 
         try:
             values[key] = _value(raw[key], field.type, where, problems)
         except _Wrong as wrong:
+            # The default stands in, so that the checks of meaning still look at the table's other keys.
             problems.add(where, *wrong.args)
-            whole = False
+            whole = whole and not field.required
     return kind(**values) if whole else None
 
 

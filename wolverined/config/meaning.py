@@ -206,6 +206,8 @@ def _check_environment(app: AppTable, problems: Problems) -> None:
 
 def _check_heal(heal: HealTable, app: AppTable, problems: Problems, warnings: list[str]) -> HealTable:
     source = Path(os.path.normpath(app.directory / heal.source))
+    if not app.directory.is_dir():
+        return heal  # said already
     if not source.is_relative_to(app.directory):
         problems.add("heal.source", "heal.source lies outside app.directory", 'write a path below it, such as "."')
         return heal
