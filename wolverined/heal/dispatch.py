@@ -30,6 +30,7 @@ _OUTPUT_KEPT = 8192
 _END_S = 5.0
 _APPLY_MARGIN_S = 120.0  # stop, write, start, roll back and start again, on a slow disk
 _EVENT_TEXT = 4096
+_LONGEST_RELEASE_S = 3600.0
 
 
 class AppControl(Protocol):
@@ -192,8 +193,8 @@ class _Session:
         if not self.held:
             raise UsageError("the app is not held down")
         timeout_s = args.get("timeout_s")
-        if not isinstance(timeout_s, int | float) or not 0 < timeout_s <= 3600:
-            raise UsageError("release needs timeout_s between 0 and 3600")
+        if not isinstance(timeout_s, int | float) or not 0 < timeout_s <= _LONGEST_RELEASE_S:
+            raise UsageError(f"release needs timeout_s between 0 and {_LONGEST_RELEASE_S:.0f}")
         self.held = False
         return {"ready": await self._app.release(timeout_s=float(timeout_s))}, ()
 
