@@ -122,15 +122,12 @@ class Exit(msgspec.Struct, frozen=True, kw_only=True):
     tail: tuple[str, ...] = ()
 
 
-class ErrorLink(msgspec.Struct, frozen=True):
-    """One link of an error chain: the type as the runtime prints it, and the message."""
-
-    type: str
-    message: str
-
-
 class Frame(msgspec.Struct, frozen=True, kw_only=True):
-    """One frame of a stack trace. `own` means: a file of the app, not of a dependency or the runtime."""
+    """One frame of a stack trace. `own` means: a file of the app, not of a dependency or the runtime.
+
+    The path of an own frame is relative to the app's root (POSIX, as the keys of `Snapshot.files`);
+    any other path is as the runtime printed it. `line` is 0 where the runtime told none.
+    """
 
     path: str
     line: int
@@ -140,10 +137,30 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     own: bool = False
 
 
-class Trace(msgspec.Struct, frozen=True, kw_only=True):
-    """One stack trace: `errors` from the root cause to what was raised last; `frames` innermost first.
+class ErrorLink(msgspec.Struct, frozen=True):
+    """One link of an error chain: the type as the runtime prints it, and the first line of the message.
 
-    `hint` holds the runtime's own suggestion, such as Python's "Did you mean: 'name'?".
+    Attributes:
+        type: Such as "TypeError"; empty when the trace was cut off before it.
+        message: One line, without the runtime's suggestion (that is `Trace.hint`).
+        code: The runtime's own code, such as "MODULE_NOT_FOUND" or "EADDRINUSE".
+        notes: The message's further lines and Python's notes, as far as they can be told from other output.
+        frame: Where it was raised: the link's innermost own frame, else its innermost frame.
+    """
+
+    type: str
+    message: str
+    code: str = ""
+    notes: tuple[str, ...] = ()
+    frame: Frame | None = None
+
+
+class Trace(msgspec.Struct, frozen=True, kw_only=True):
+    """One stack trace: `errors` from the root cause to what was raised last, never empty.
+
+    `frames` stand in the order of `errors`, those of one error innermost first: so the first frame is
+    where the root cause was raised. `hint` holds the runtime's own suggestion, such as Python's
+    "Did you mean: 'name'?".
     """
 
     language: str  # "python", "node", "generic"
@@ -162,6 +179,22 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     headers: dict[str, str] = {}
     body: str = ""
     truncated: bool = False
+
+
+class NewIncident(msgspec.Struct, frozen=True, kw_only=True):
+    """Trouble as it was noticed, before the store knows whether it is new: an `Incident` without history."""
+
+    fingerprint: str
+    kind: IncidentKind
+    error: str
+    message: str = ""
+    route: str = ""
+    generation: int = 0
+    at: float = 0.0
+    note: str = ""
+    trace: Trace | None = None
+    exit: Exit | None = None
+    request: Request | None = None
 
 
 class Incident(msgspec.Struct, frozen=True, kw_only=True):
