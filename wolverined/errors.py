@@ -129,3 +129,17 @@ class AdviserFailed(WolverineError):
     def __init__(self, message: str, *, hint: str = "", retryable: bool = False) -> None:
         super().__init__(message, hint=hint)
         self.retryable = retryable
+
+
+class StoreError(WolverineError):
+    """The instance's store cannot be read or written: disk full, read-only, damaged, or locked."""
+
+    kind = "store"
+    exit_code = 1
+
+
+class OverBudget(WolverineError):
+    """A model call does not fit into what is left of a budget; nothing was sent."""
+
+    kind = "over-budget"
+    exit_code = 1
