@@ -143,3 +143,10 @@ class OverBudget(WolverineError):
 
     kind = "over-budget"
     exit_code = 1
+
+
+class SandboxUnavailable(WolverineError):
+    """No candidate can be tried here: the walls cannot be built. It is never run without them."""
+
+    kind = "unprovable"
+    exit_code = 1
