@@ -18,11 +18,12 @@ class Quarantine(msgspec.Struct, frozen=True, kw_only=True):
     """The rest that a fingerprint has been given.
 
     `level` counts the steps of the backoff that were taken; `until_wall` is None for a fingerprint that
-    stays out until an operator lifts it; `attempts` counts failed heals; `lifted` grants one try.
+    stays out until an operator lifts it; `since_wall` is when the rest began; `attempts` counts failed heals; `lifted` grants one try.
     """
 
     fingerprint: str
     level: int = 0
+    since_wall: float = 0.0
     until_wall: float | None = 0.0
     attempts: int = 0
     lifted: bool = False
