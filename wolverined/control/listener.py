@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: MIT
+"""The listening socket: made without a moment of wrong permissions, taken over from a dead predecessor."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+from wolverined.control.address import short_path
+from wolverined.errors import Conflict, SpawnError
+
+BACKLOG = 128
+MODE = 0o666  # anyone may connect; who may be answered is decided at accept
+
+
+def listen(path: Path) -> socket.socket:
+    """A non-blocking listening socket at `path`, mode 0666.
+
+    It is bound under another name, given its mode, set to listen and only then renamed into place:
+    a client meets the old socket, the new one, or none, never one that refuses it for want of a mode.
+
+    Raises:
+        Conflict: A living daemon answers there.
+        SpawnError: The directory is missing or not ours.
+    """
+    if _answers(path):
+        raise Conflict(f"another wolverined answers on {path}", hint="stop it first, or choose another --runtime-dir")
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    try:
+        fresh.unlink(missing_ok=True)
+        with short_path(str(fresh)) as address:
+            sock.bind(address)
+        fresh.chmod(MODE)
+        sock.listen(BACKLOG)
+        fresh.replace(path)
+    except OSError as error:
+        sock.close()
+        raise SpawnError(
+            f"cannot make the control socket {path}: {error.strerror}",
+            hint="the directory must exist and belong to the user that runs wolverined",
+        ) from error
+    return sock
+
+
+def withdraw(path: Path, inode: tuple[int, int] | None) -> None:
+    """Remove the socket at `path`, unless a successor has put its own there."""
+    if inode is not None and identity(path) == inode:
+        path.unlink(missing_ok=True)
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """Device and inode of `path`; None when there is nothing."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        # Never wait: a full backlog (EAGAIN) is an answer too, and this runs in the daemon's loop.
+        probe.setblocking(False)
+        try:
+            with short_path(str(path)) as address:
+                probe.connect(address)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+    return True
