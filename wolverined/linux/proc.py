@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 _PAGE_BYTES = os.sysconf("SC_PAGESIZE")
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 class Stat(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,6 +20,7 @@ class Stat(msgspec.Struct, frozen=True, kw_only=True):
     ppid: int
     session: int
     start_ticks: int
+    cpu_ticks: int = 0
 
 
 def parse_stat(text: str) -> Stat:
@@ -31,6 +33,7 @@ def parse_stat(text: str) -> Stat:
         ppid=int(fields[1]),
         session=int(fields[3]),
         start_ticks=int(fields[19]),
+        cpu_ticks=int(fields[11]) + int(fields[12]),
     )
 
 
@@ -69,6 +72,12 @@ def resident_bytes(pid: int) -> int:
     """Resident memory of a process, shared pages included; 0 when it has gone."""
     text = read(f"/proc/{pid}/statm")
     return int(text.split()[1]) * _PAGE_BYTES if text else 0
+
+
+def cpu_usec(pid: int) -> int:
+    """CPU time of a process, user and system; 0 when it has gone."""
+    found = stat(pid)
+    return found.cpu_ticks * 1_000_000 // _TICKS_PER_S if found else 0
 
 
 def command_line(pid: int) -> str:
