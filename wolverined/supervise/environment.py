@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: MIT
+"""The app's environment: made from nothing, in the order that the design fixes.
+
+The base of a login, then `environment_file`, then `[app.environment]`, then what wolverined tells the
+app. Of the supervisor's own environment only PATH, LANG and TZ pass. Reads the environment file and
+looks at permissions; decides nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from wolverined.config.schema import Config
+from wolverined.errors import SpawnError
+from wolverined.linux.credentials import Credentials
+from wolverined.supervise.workers import recommended_workers
+
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
+_FILE_BYTES = 1 << 20
+
+REPORT_SOCKET = Path("app/report.sock")
+"""Where the hooks report, below the runtime directory."""
+
+NOTIFY_SOCKET = Path("app/notify.sock")
+"""Where the app tells of itself (sd_notify), below the runtime directory."""
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """What is wrong with one line of an environment file."""
+
+    line: int
+    message: str
+
+
+def build_environment(
+    config: Config,
+    *,
+    credentials: Credentials,
+    runtime_dir: Path,
+    base: Mapping[str, str],
+    hooks_dir: Path | None = None,
+    workers: int | None = None,
+) -> dict[str, str]:
+    """The whole environment of the next generation.
+
+    Args:
+        config: The configuration.
+        credentials: The app's user.
+        runtime_dir: Where our sockets for the app lie.
+        base: The supervisor's environment; PATH, LANG and TZ are taken from it.
+        hooks_dir: Where the reporters lie; None: the app reports nothing.
+        workers: The recommended number of workers; None: found out from the machine.
+
+    Raises:
+        SpawnError: The environment file cannot be read, or a line of it cannot be understood.
+    """
+    environment = {
+        "HOME": credentials.home,
+        "USER": credentials.name,
+        "LOGNAME": credentials.name,
+        "SHELL": credentials.shell,
+        "PATH": base.get("PATH") or _PATH,
+        "LANG": base.get("LANG") or "C.UTF-8",
+    }
+    if base.get("TZ"):
+        environment["TZ"] = base["TZ"]
+    if config.app.environment_file is not None:
+        environment |= read_environment_file(config.app.environment_file)
+    environment |= config.app.environment
+    environment |= _told(config, runtime_dir=runtime_dir, workers=workers)
+    if hooks_dir is not None and may_reach(hooks_dir, credentials):
+        environment |= _hooks(environment, hooks_dir)
+    return environment
+
+
+def _told(config: Config, *, runtime_dir: Path, workers: int | None) -> dict[str, str]:
+    count = config.cluster.workers or workers or recommended_workers()
+    told = {
+        "WOLVERINE_MANAGED": "1",
+        "WOLVERINE_RECOMMENDED_WORKERS": str(count),
+        "WOLVERINE_REPORT_SOCKET": str(runtime_dir / REPORT_SOCKET),
+    }
+    if config.app.port is not None:
+        told["PORT"] = str(config.app.port)
+    if config.cluster.enabled:
+        told["WOLVERINE_CLUSTER"] = "true"
+    if config.probe.notify:
+        told["NOTIFY_SOCKET"] = str(runtime_dir / NOTIFY_SOCKET)
+        # sd_watchdog_enabled(3): without a period libraries never send WATCHDOG=1. No WATCHDOG_PID, so
+        # that a worker may send it too. Silence counts only once the app has sent the first one.
+        told["WATCHDOG_USEC"] = str(int(config.probe.interval_s * config.probe.failures * 1_000_000))
+    return told
+
+
+def _hooks(environment: Mapping[str, str], hooks_dir: Path) -> dict[str, str]:
+    added = {}
+    reporter = hooks_dir / "node" / "reporter.cjs"
+    if reporter.is_file():
+        options = environment.get("NODE_OPTIONS", "")
+        added["NODE_OPTIONS"] = f"{options} --require {_node_quoted(str(reporter))}".lstrip()
+    if (hooks_dir / "python").is_dir():
+        before = environment.get("PYTHONPATH", "")
+        added["PYTHONPATH"] = str(hooks_dir / "python") + (f":{before}" if before else "")
+    return added
+
+
+def _node_quoted(path: str) -> str:
+    # Node splits NODE_OPTIONS at spaces and knows double quotes with backslash escapes in them.
+    if not re.search(r'[\s"\\]', path):
+        return path
+    return '"' + path.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def may_reach(path: Path, credentials: Credentials) -> bool:
+    """Whether that user may enter the directory and everything above it.
+
+    A hook that the app cannot read would keep it from booting, which is worse than no reports.
+    """
+    groups = credentials.groups() | {credentials.gid}
+    try:
+        resolved = path.resolve(strict=True)
+        return all(_may_enter(part.stat(), credentials.uid, groups) for part in (resolved, *resolved.parents))
+    except OSError:
+        return False
+
+
+def _may_enter(info: os.stat_result, uid: int, groups: frozenset[int]) -> bool:
+    if info.st_uid == uid:
+        return bool(info.st_mode & stat.S_IXUSR)
+    if info.st_gid in groups:
+        return bool(info.st_mode & stat.S_IXGRP)
+    return bool(info.st_mode & stat.S_IXOTH)
+
+
+def read_environment_file(path: Path) -> dict[str, str]:
+    """Read and parse one environment file.
+
+    Raises:
+        SpawnError: It cannot be read, or a line of it cannot be understood.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(_FILE_BYTES + 1)
+        text = data.decode("utf-8")
+    except OSError as error:
+        raise SpawnError(
+            f"cannot read the environment file {path}: {error.strerror}",
+            hint="make it readable for the user that wolverined runs as, or remove app.environment_file",
+        ) from error
+    except UnicodeDecodeError as error:
+        raise SpawnError(f"the environment file {path} is not UTF-8", hint="save it as UTF-8") from error
+    if len(data) > _FILE_BYTES:
+        raise SpawnError(f"the environment file {path} is larger than 1 MiB", hint="is it the right file?")
+    values, problems = parse_environment_file(text)
+    if problems:
+        said = "; ".join(f"line {problem.line}: {problem.message}" for problem in problems[:3])
+        more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""  # noqa: PLR2004 - as many as were said
+        raise SpawnError(f"the environment file {path} has a mistake: {said}{more}", hint="write lines of KEY=VALUE")
+    return values
+
+
+def parse_environment_file(text: str) -> tuple[dict[str, str], tuple[Problem, ...]]:
+    """Parse lines of KEY=VALUE, the way systemd and dotenv files agree on; nothing is expanded.
+
+    Empty lines and lines that begin with `#` or `;` are skipped, a leading `export` is allowed. A value may
+    stand in single quotes (taken as it is) or double quotes (backslash escapes); quoted values may span
+    lines. An unquoted value ends at the line's end or at a `#` after a space. A later key wins.
+
+    Returns:
+        The variables, and what is wrong with which line (a value is never repeated in a message).
+    """
+    values: dict[str, str] = {}
+    problems: list[Problem] = []
+    lines = text.removeprefix("\ufeff").replace("\r\n", "\n").split("\n")
+    index = 0
+    while index < len(lines):
+        number, line = index + 1, lines[index].strip()
+        index += 1
+        if not line or line[0] in "#;":
+            continue
+        key, equals, raw = line.removeprefix("export ").partition("=")
+        key, raw = key.rstrip(), raw.lstrip()
+        if not equals:
+            problems.append(Problem(number, "there is no '='"))
+            continue
+        if not _NAME.fullmatch(key):
+            problems.append(Problem(number, "what stands before '=' is no name of a variable"))
+            continue
+        if raw[:1] in {"'", '"'}:
+            # Only a quoted value takes the lines as they are, with the spaces at their ends.
+            body = "\n".join([lines[number - 1].partition("=")[2].lstrip(), *lines[index:]])
+            value, used, problem = _quoted(body)
+            index += used
+        else:
+            value, problem = re.sub(r"\s+#.*$", "", raw).rstrip(), ""
+        if "\0" in value:
+            problem = "a value cannot hold a NUL byte"
+        if problem:
+            problems.append(Problem(number, problem))
+        else:
+            values[key] = value
+    return values, tuple(problems)
+
+
+def _quoted(body: str) -> tuple[str, int, str]:
+    """The quoted value that `body` begins with, how many further lines it takes, and what is wrong."""
+    quote, position = body[0], 1
+    out: list[str] = []
+    while position < len(body):
+        char = body[position]
+        if char == quote:
+            rest = body[position + 1 :].partition("\n")[0].strip()
+            wrong = "something follows the closing quote" if rest and rest[0] != "#" else ""
+            return "".join(out), body.count("\n", 0, position), wrong
+        if char == "\\" and quote == '"' and position + 1 < len(body):
+            position += 1
+            following = body[position]
+            out.append("" if following == "\n" else _ESCAPES.get(following, following))
+        else:
+            out.append(char)
+        position += 1
+    return "", 0, "the closing quote is missing"
