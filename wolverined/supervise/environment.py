@@ -19,7 +19,7 @@ import msgspec
 from wolverined.config.schema import Config
 from wolverined.errors import SpawnError
 from wolverined.linux.credentials import Credentials
-from wolverined.supervise.workers import recommended_workers
+from wolverined.linux.workers import read_capacity, recommend
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
@@ -82,7 +82,7 @@ def build_environment(
 
 
 def _told(config: Config, *, runtime_dir: Path, workers: int | None) -> dict[str, str]:
-    count = config.cluster.workers or workers or recommended_workers()
+    count = config.cluster.workers or workers or recommend(read_capacity())
     told = {
         "WOLVERINE_MANAGED": "1",
         "WOLVERINE_RECOMMENDED_WORKERS": str(count),
