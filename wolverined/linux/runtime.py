@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: MIT
+"""Where an instance keeps its sockets and its state (DESIGN 7.2), and how such a directory is made safely."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from wolverined.errors import AccessDenied
+from wolverined.linux.hierarchy import check_name
+
+RUN = Path("/run/wolverine")
+STATE = Path("/var/lib/wolverine")
+
+
+def runtime_dir(name: str, explicit: Path | None = None, *, environ: Mapping[str, str] = os.environ) -> Path:
+    """Where the sockets of an instance lie: `explicit`, else the user's runtime directory, else /run for root.
+
+    root's own `XDG_RUNTIME_DIR` is used only if others may pass through it: applications of other users
+    must reach the sockets that are meant for them.
+    """
+    check_name(name)
+    if explicit is not None:
+        return explicit.absolute()
+    root = os.geteuid() == 0
+    own = environ.get("XDG_RUNTIME_DIR", "")
+    if own.startswith("/") and (not root or _passable(Path(own))):
+        return Path(own) / "wolverine" / name
+    if root:
+        return RUN / name
+    return Path(tempfile.gettempdir()) / f"wolverine-{os.geteuid()}" / name
+
+
+def state_dir(name: str, explicit: Path | None = None, *, environ: Mapping[str, str] = os.environ) -> Path:
+    """Where the state of an instance lies: `explicit`, else /var/lib for root, else the user's state directory."""
+    check_name(name)
+    if explicit is not None:
+        return explicit.absolute()
+    if os.geteuid() == 0:
+        return STATE / name
+    own = environ.get("XDG_STATE_HOME", "")
+    base = Path(own) if own.startswith("/") else Path.home() / ".local" / "state"
+    return base / "wolverine" / name
+
+
+def make_private_dir(path: Path, mode: int) -> None:
+    """Make a directory with exactly `mode`, and refuse one that somebody else made or can swap.
+
+    Missing parents are made 0755. Raises AccessDenied when the path is a link, no directory, another
+    user's, or lies in a directory where others may replace it (writable, without the sticky bit).
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=mode, exist_ok=True)
+        found = path.lstat()
+    except OSError as error:
+        raise AccessDenied(
+            f"cannot make the directory {path}: {error.strerror}", hint="name another with --runtime-dir or --state-dir"
+        ) from error
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        raise AccessDenied(f"{path} is not a directory of ours", hint=f"remove {path}, or name another directory")
+    parent = path.parent.stat()
+    if parent.st_mode & stat.S_IWOTH and not parent.st_mode & stat.S_ISVTX:
+        raise AccessDenied(f"others may replace what lies in {path.parent}", hint=f"chmod o-w {path.parent}")
+    path.chmod(mode)
+
+
+def _passable(path: Path) -> bool:
+    try:
+        return bool(path.stat().st_mode & stat.S_IXOTH)
+    except OSError:
+        return False
