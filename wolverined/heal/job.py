@@ -23,6 +23,7 @@ class Task(StrEnum):
     APPLY = "apply"  # put in an approved repair, watch it
     ROLLBACK = "rollback"  # take a repair back
     RESTORE = "restore"  # put a backup's files back
+    REJECT = "reject"  # an operator's no
     RECOVER = "recover"  # after a crash: finish or undo what the journal says was under way
     WATCH = "watch"  # go on with a probation that the daemon's own end interrupted
     PROMOTE = "promote"  # a verified repair has stood long enough: call it stable, prune backups
@@ -58,7 +59,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     report: str = ""
     dry_run: bool = False
     asked: bool = False  # an operator asked: a fresh source is no reason to wait
-    app_state: str = ""
+    ai: bool = False  # an endpoint and a key are configured
 
     def encode(self) -> dict[str, Any]:
         """Give the job as plain JSON values."""

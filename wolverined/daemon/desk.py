@@ -1,0 +1,370 @@
+# SPDX-License-Identifier: MIT
+"""The incident desk: trouble comes in, incidents are opened, policy decides, heals are dispatched.
+
+The only place where supervision and healing meet. It decides nothing by itself that is not a pure
+function elsewhere (`sense.incidents`, `heal.triage`); it keeps the order: store first, tell, act.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from wolverined.clock import Clock
+from wolverined.config.schema import Config
+from wolverined.daemon.narrator import Narrator
+from wolverined.errors import Conflict, NotFound, StoreError
+from wolverined.heal.dispatch import Dispatcher
+from wolverined.heal.job import Conclusion, Job, Result, Task
+from wolverined.heal.triage import Action, Decision, after_failure, lifted, triage
+from wolverined.model import (
+    Incident,
+    IncidentKind,
+    IncidentState,
+    NewIncident,
+    RepairState,
+)
+from wolverined.store import Store
+
+STALE_S = 1800.0
+"""An incident that nobody repairs is closed as recovered when the app was well for so long."""
+
+STABLE_S = 1800.0
+"""A verified repair that stood for so long is stable (the predecessor's 30 minutes)."""
+
+_FAILED_HEAL = (Conclusion.NOTHING, Conclusion.ROLLED_BACK, Conclusion.FAILED)
+
+
+class Desk:
+    """Opens incidents and sees to each until it is closed.
+
+    Args:
+        name: The instance.
+        config: Gives the configuration in force.
+        state_dir: Where a heal finds the store.
+        store: Incidents and rests are written here.
+        narrator: Tells what happens.
+        dispatcher: Runs heal jobs.
+        clock: Wall time labels and holds; monotonic time is the loop's.
+        environment: Gives the app's environment (its values are known secrets to a heal).
+        hide: Paths that no candidate may see.
+        healing: Told when a heal begins and ends.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        config: Callable[[], Config],
+        state_dir: Path,
+        store: Store,
+        narrator: Narrator,
+        dispatcher: Dispatcher,
+        clock: Clock,
+        environment: Callable[[], dict[str, str]],
+        hide: tuple[str, ...],
+        healing: Callable[[bool], None],
+        ai: bool,
+    ) -> None:
+        self._name = name
+        self._config = config
+        self._state_dir = state_dir
+        self._store = store
+        self._narrator = narrator
+        self._dispatcher = dispatcher
+        self._clock = clock
+        self._environment = environment
+        self._hide = hide
+        self._healing = healing
+        self._ai = ai
+        self._held_until = 0.0
+        self._current = ""  # the incident that a heal works on
+        self._tails: dict[str, tuple[str, ...]] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    @property
+    def current(self) -> str:
+        """The incident that is being healed, or nothing."""
+        return self._current
+
+    @property
+    def held_until(self) -> float:
+        """Wall time until which heals are on hold; in the past when they are not."""
+        return self._held_until
+
+    def take(self, new: NewIncident, *, tail: tuple[str, ...] = ()) -> Incident | None:
+        """Open or count an incident and see to it; None when the store could not take it."""
+        try:
+            incident = self._store.incidents.open_or_count(new)
+        except StoreError as error:
+            self._narrator.tell("store.lost", f"an incident could not be recorded: {error}", severity="critical")
+            return None
+        self._tails[incident.id] = tail
+        word = "opened" if incident.count == 1 else "repeated"
+        times = "" if incident.count == 1 else f" ({incident.count} times)"
+        self._narrator.tell(
+            f"incident.{word}",
+            f"{describe(incident)}{times}",
+            severity="error",
+            generation=incident.generation,
+            incident=incident.id,
+            fields={"fingerprint": incident.fingerprint, "kind": incident.kind.value},
+        )
+        self.consider(incident)
+        return incident
+
+    def consider(self, incident: Incident) -> None:
+        """Decide what becomes of an open incident, and begin it."""
+        if timer := self._timers.pop(incident.id, None):
+            timer.cancel()
+        decision = self._decide(incident)
+        if decision.action is Action.HEAL:
+            self._begin(self._heal(incident))
+        elif decision.action is not Action.WAIT or decision.not_before is None:
+            self._note(incident, decision)
+        if decision.not_before is not None:
+            self._later(incident.id, decision.not_before - self._clock.wall())
+
+    def _decide(self, incident: Incident) -> Decision:
+        return triage(
+            incident,
+            policy=self._config().heal.policy,
+            held_until=self._held_until,
+            quarantine=self._store.quarantine.get(incident.fingerprint),
+            heal_running=bool(self._current),
+            now=self._clock.wall(),
+        )
+
+    def _note(self, incident: Incident, decision: Decision) -> None:
+        if decision.why == incident.note:
+            return
+        self._store.incidents.update(incident.id, note=decision.why)
+        if decision.action is Action.QUARANTINED:
+            self._narrator.tell("incident.quarantined", decision.why, severity="error", incident=incident.id)
+
+    def _later(self, incident_id: str, delay_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._timers[incident_id] = loop.call_later(max(delay_s, 0.05), self._again, incident_id)
+
+    def _again(self, incident_id: str) -> None:
+        self._timers.pop(incident_id, None)
+        incident = self._store.incidents.get(incident_id)
+        if incident.state is IncidentState.OPEN:
+            self.consider(incident)
+
+    def _begin(self, work: Coroutine[Any, Any, Any]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _heal(
+        self, incident: Incident, *, report: str = "", dry_run: bool = False, asked: bool = False
+    ) -> Result:
+        """Run the ladder for one incident and act on how it ended."""
+        if self._current:
+            raise Conflict(f"a heal of {self._current} is under way", hint="wait for it; see: wolverinectl events -f")
+        self._current = incident.id
+        self._healing(True)
+        try:
+            self._store.incidents.update(incident.id, state=IncidentState.HEALING)
+            self._narrator.tell("heal.started", f"healing: {describe(incident)}", incident=incident.id)
+            job = self._job(Task.HEAL, incident=incident, report=report, dry_run=dry_run, asked=asked)
+            result = await self._dispatcher.run(job)
+            self._conclude(incident, result)
+            return result
+        finally:
+            self._current = ""
+            self._healing(False)
+            self._next()
+
+    def _job(self, task: Task, *, incident: Incident | None = None, **fields: Any) -> Job:
+        return Job(
+            task=task,
+            name=self._name,
+            state_dir=str(self._state_dir),
+            config=self._config(),
+            incident=incident,
+            tail=self._tails.get(incident.id, ()) if incident else (),
+            environment=self._environment(),
+            hide=self._hide,
+            ai=self._ai,
+            **fields,
+        )
+
+    def _conclude(self, incident: Incident, result: Result) -> None:
+        """Write down how a heal ended: the incident, and the rest that its fingerprint gets."""
+        conclusion = result.conclusion
+        if conclusion is Conclusion.HEALED:
+            self._store.quarantine.clear(incident.fingerprint)
+            self._close(incident, closed_by=result.repair, said=result.said)
+            return
+        state = IncidentState.APPROVAL if conclusion is Conclusion.APPROVAL else IncidentState.OPEN
+        self._store.incidents.update(incident.id, state=state, note=result.said)
+        severity = "warn" if conclusion in (Conclusion.APPROVAL, Conclusion.OBSERVED, Conclusion.WAIT) else "error"
+        hint = f"; {result.hint}" if result.hint else ""
+        self._narrator.tell(
+            f"heal.{conclusion.value}",
+            result.said + hint,
+            severity=severity,
+            incident=incident.id,
+            repair=result.repair,
+        )
+        if conclusion in _FAILED_HEAL:
+            rest = after_failure(
+                self._store.quarantine.get(incident.fingerprint), why=result.said, now=self._clock.wall()
+            )
+            self._store.quarantine.put(rest)
+        elif conclusion is Conclusion.WAIT:
+            self._later(incident.id, result.retry_after_s)
+
+    def _close(self, incident: Incident, *, closed_by: str, said: str) -> None:
+        self._store.incidents.update(incident.id, state=IncidentState.CLOSED, closed_by=closed_by)
+        self._tails.pop(incident.id, None)
+        self._narrator.tell(
+            "incident.closed", said, incident=incident.id, repair=closed_by if closed_by[:1] == "r" else ""
+        )
+
+    def _next(self) -> None:
+        """See to what came in while a heal ran."""
+        for incident in reversed(self._store.incidents.list(open_only=True)):
+            if incident.state is IncidentState.OPEN and incident.id not in self._timers and not self._current:
+                self.consider(incident)
+
+    def app_ready(self) -> None:
+        """The app answers again: what a restart alone mends is over."""
+        for incident in self._store.incidents.list(open_only=True):
+            if incident.state is IncidentState.OPEN and self._decide(incident).action is Action.RESTART:
+                self._close(incident, closed_by="restarted", said="the app is ready again after a restart")
+
+    async def heal_asked(self, args: dict[str, Any]) -> Result | None:
+        """An operator's `heal`: the incident named, or the newest open one; None when there is none."""
+        report = str(args.get("report") or "")
+        incident = self._asked_for(str(args.get("incident") or ""), report)
+        if incident is None:
+            return None
+        rest = self._store.quarantine.get(incident.fingerprint)
+        if rest.level:
+            self._store.quarantine.put(lifted(rest))
+        return await self._heal(incident, report=report, dry_run=bool(args.get("dry_run")), asked=True)
+
+    def _asked_for(self, incident_id: str, report: str) -> Incident | None:
+        if incident_id:
+            incident = self._store.incidents.get(incident_id)
+            if incident.state is IncidentState.CLOSED:
+                raise Conflict(f"{incident_id} is closed by {incident.closed_by}", hint="name an open one")
+            return incident
+        if report:
+            words = NewIncident(
+                fingerprint="operator-report", kind=IncidentKind.REPORT, error="operator's report", message=report[:500]
+            )
+            return self._store.incidents.open_or_count(words)
+        return self._store.incidents.newest_open()
+
+    async def repair_asked(self, task: Task, repair_id: str, *, sha256: str = "") -> Result:
+        """An operator's approve or rollback of a repair."""
+        repair = self._store.repairs.get(repair_id)
+        try:
+            incident: Incident | None = self._store.incidents.get(repair.incident)
+        except NotFound:
+            incident = None  # forgotten long ago; the repair stands for itself
+        result = await self._run(self._job(task, incident=incident, repair=repair_id, sha256=sha256, asked=True))
+        if result.conclusion is Conclusion.HEALED and incident is not None and incident.closed_at is None:
+            self._store.quarantine.clear(incident.fingerprint)
+            self._close(incident, closed_by=repair_id, said=result.said)
+        elif incident is not None and incident.state is IncidentState.APPROVAL:
+            self._store.incidents.update(incident.id, state=IncidentState.OPEN, note=result.said)
+        return result
+
+    async def reject_asked(self, repair_id: str) -> Result:
+        """An operator's no: the repair is never offered again for its fingerprint."""
+        result = await self._run(self._job(Task.REJECT, repair=repair_id))
+        repair = self._store.repairs.get(repair_id)
+        try:
+            incident = self._store.incidents.get(repair.incident)
+        except NotFound:
+            return result
+        if incident.state is IncidentState.APPROVAL:
+            self._store.incidents.update(incident.id, state=IncidentState.OPEN, note=result.said)
+        return result
+
+    async def restore_asked(self, backup_id: str) -> Result:
+        """An operator's restore of a backup's files."""
+        self._store.backups.get(backup_id)
+        return await self._run(self._job(Task.RESTORE, backup=backup_id, asked=True))
+
+    async def _run(self, job: Job) -> Result:
+        if self._current:
+            raise Conflict(f"a heal of {self._current} is under way", hint="wait for it; see: wolverinectl events -f")
+        self._current = job.repair or job.backup or job.task.value
+        self._healing(True)
+        try:
+            return await self._dispatcher.run(job)
+        finally:
+            self._current = ""
+            self._healing(False)
+
+    async def recover(self) -> None:
+        """Before the first start: finish or undo what a killed predecessor had begun; forget half-done heals."""
+        left = [repair for repair in self._store.repairs.list(limit=50) if repair.state in _UNDER_WAY]
+        if self._store.journal.unfinished() is not None or left:
+            result = await self._run(self._job(Task.RECOVER))
+            self._narrator.tell("heal.recovered", result.said, severity="warn")
+        for incident in self._store.incidents.list(open_only=True):
+            if incident.state is IncidentState.HEALING:
+                self._store.incidents.update(incident.id, state=IncidentState.OPEN)
+
+    async def resume(self) -> None:
+        """After the first start: go on watching a repair whose probation was cut off, promote old ones."""
+        for repair in self._store.repairs.list(limit=50):
+            if repair.state is RepairState.PROBATION:
+                result = await self.repair_asked(Task.WATCH, repair.id)
+                self._narrator.tell("repair.watched", result.said, repair=repair.id)
+        await self.tidy()
+
+    async def tidy(self) -> None:
+        """Promote repairs that stood, expire approvals that nobody gave, close what is long over."""
+        now = self._clock.wall()
+        approval_s = self._config().heal.approval_s
+        due = [
+            repair
+            for repair in self._store.repairs.list(limit=200)
+            if (repair.state is RepairState.VERIFIED and now - (repair.applied_at or now) > STABLE_S)
+            or (repair.state is RepairState.APPROVAL and now - repair.created_at > approval_s)
+        ]
+        if due and not self._current:
+            await self._run(self._job(Task.PROMOTE))
+        for incident in self._store.incidents.list(open_only=True):
+            if incident.state is IncidentState.OPEN and now - incident.last_at > STALE_S:
+                self._close(incident, closed_by="recovered", said="no trouble of this kind for half an hour")
+
+    def hold(self, seconds: float) -> float:
+        """Put heals on hold for so long (0 lifts it); gives the wall time of its end."""
+        self._held_until = self._clock.wall() + seconds
+        if seconds <= 0:
+            self._next()
+        return self._held_until
+
+    async def close(self) -> None:
+        """Stop what is under way; the journal tells the next start where it stood."""
+        for timer in self._timers.values():
+            timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+_UNDER_WAY = (RepairState.PROPOSED, RepairState.PROVING, RepairState.APPLIED)
+
+
+def describe(incident: Incident) -> str:
+    """One line of an incident for a person: what, and where."""
+    where = ""
+    if incident.trace is not None:
+        frame = next((frame for frame in incident.trace.frames if frame.own), None)
+        where = f" at {frame.path}:{frame.line}" if frame else ""
+    what = f"{incident.error}: {incident.message}" if incident.message else incident.error
+    request = f" on {incident.request.method} {incident.request.path}" if incident.request else ""
+    return f"{what}{where}{request}"

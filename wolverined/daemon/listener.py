@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: MIT
+"""Hears what supervision and the reporters say, and turns it into events and incidents.
+
+Everything that came out of the app is redacted here, once, before it is kept anywhere but in the
+ring of lines that `wolverinectl logs` shows to those who may read them.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from wolverined.daemon.desk import Desk
+from wolverined.daemon.narrator import Narrator
+from wolverined.errors import SpawnError
+from wolverined.heal.dispatch import Dispatcher
+from wolverined.linux.ports import Holder
+from wolverined.model import AppState, Exit, Incident, IncidentKind, LogLine, NewIncident, Request
+from wolverined.redact import Redactor
+from wolverined.sense.incidents import from_exit
+from wolverined.sense.reports import CrashReport
+from wolverined.traces import fingerprint, parse
+
+_EVENT_OF_STATE = {
+    AppState.READY: ("app.ready", "info"),
+    AppState.CRASH_LOOP: ("app.crash_loop", "error"),
+    AppState.FAILED: ("app.failed", "error"),
+    AppState.BACKOFF: ("app.backoff", "warn"),
+    AppState.DEGRADED: ("app.degraded", "warn"),
+}
+
+
+class Listener:
+    """Implements `supervise.supervisor.Listener` and takes crash reports.
+
+    Args:
+        app_root: Where the app's own files lie.
+        narrator: Tells what happens.
+        redactor: Takes secrets out of what the app said.
+    """
+
+    def __init__(self, *, app_root: str, narrator: Narrator, redactor: Callable[[], Redactor]) -> None:
+        self._app_root = app_root
+        self._narrator = narrator
+        self._redactor = redactor
+        self._reports: dict[int, CrashReport] = {}
+        self._pid: int | None = None
+        self._pending: list[Exit] = []
+        self.desk: Desk | None = None
+        self.dispatcher: Dispatcher | None = None
+        self.on_state: Callable[[AppState, str], None] = _nothing
+
+    def state_changed(self, old: AppState, new: AppState, *, why: str) -> None:
+        """Tell a change of state that matters to a person."""
+        name, severity = _EVENT_OF_STATE.get(new, (f"app.{new.value}", "info"))
+        self._narrator.tell(name, why or new.value, severity=severity, fields={"from": old.value, "to": new.value})
+        self._tell_heal("state", {"state": new.value})
+        self.on_state(new, why)
+        if new is AppState.READY and self.desk is not None:
+            self.desk.app_ready()
+
+    def generation_started(self, generation: int, pid: int) -> None:
+        """Tell that a process was started."""
+        self._narrator.tell("app.started", f"generation {generation}, pid {pid}", generation=generation)
+
+    def exited(self, exit: Exit) -> None:  # noqa: A002  the vocabulary's word
+        """Tell an exit; one that nobody asked for becomes an incident."""
+        words = exit_words(exit)
+        ready = "" if exit.ready or exit.asked else " before it was ready"
+        self._narrator.tell(
+            "app.exit",
+            f"generation {exit.generation} ended with {words} after {exit.uptime_s:.1f} s{ready}",
+            severity="info" if exit.asked else "error",
+            generation=exit.generation,
+        )
+        report = self._reports.pop(exit.generation, None)
+        if exit.asked:
+            self._tell_heal("exit", {"asked": True, "fingerprint": "", "own": False})
+            return
+        redactor = self._redactor()
+        tail = tuple(redactor.text(line) for line in exit.tail)
+        traces = parse(tail, app_root=self._app_root)
+        kept = msgspec.structs.replace(exit, tail=())
+        new = from_exit(kept, traces=traces, report=report, tail=tail, app_root=self._app_root)
+        self._tell_heal("exit", {"asked": False, "fingerprint": new.fingerprint, "own": new.trace is not None})
+        self._take(new, tail)
+
+    def line(self, line: LogLine) -> None:
+        """Keep and tell one line of the app."""
+        self._narrator.line(line)
+
+    def probe_failed(self, kind: IncidentKind, detail: str) -> None:
+        """A hang, or a start that took longer than its grace, is an incident."""
+        new = NewIncident(fingerprint=fingerprint(kind, None, None), kind=kind, error=kind.value, message=detail)
+        self._tell_heal("probe", {"kind": kind.value})
+        self._take(new, ())
+
+    def port_taken(self, holder: Holder) -> None:
+        """A stranger on the app's port is named, never killed."""
+        who = f"pid {holder.pid} ({holder.command})" if holder.pid else f"a process of user {holder.user}"
+        new = NewIncident(
+            fingerprint=fingerprint(IncidentKind.PORT_TAKEN, None, None),
+            kind=IncidentKind.PORT_TAKEN,
+            error="port taken",
+            message=f"port {holder.port} is held by {who}, in {holder.cgroup or 'no known unit'}",
+            note="end that process, or give the app another port; it is a stranger, so it was not killed",
+        )
+        self._take(new, ())
+
+    def cannot_start(self, error: SpawnError) -> None:
+        """A program that cannot be started needs a person."""
+        new = NewIncident(
+            fingerprint=fingerprint(IncidentKind.BOOT, None, None),
+            kind=IncidentKind.BOOT,
+            error="cannot start",
+            message=error.message,
+            note=error.hint,
+        )
+        self._take(new, ())
+
+    def crash_report(self, report: CrashReport) -> None:
+        """Keep what a dying process told of itself until its exit is noticed."""
+        self._reports[report.generation] = report
+        while len(self._reports) > _REPORTS_KEPT:
+            self._reports.pop(next(iter(self._reports)))
+
+    def _take(self, new: NewIncident, tail: tuple[str, ...]) -> Incident | None:
+        return self.desk.take(new, tail=tail) if self.desk is not None else None
+
+    def _tell_heal(self, what: str, fields: dict[str, Any]) -> None:
+        if self.dispatcher is not None:
+            self.dispatcher.tell(what, fields)
+
+
+_REPORTS_KEPT = 16
+
+
+def _nothing(_state: AppState, _why: str) -> None:
+    """Stand in until somebody wants to know."""
+
+
+def exit_words(exit: Exit) -> str:  # noqa: A002  the vocabulary's word
+    """An exit in words: "code 1", "SIGKILL", "SIGKILL (out of memory)"."""
+    if exit.signal is None:
+        return f"code {exit.code}"
+    try:
+        name = signal.Signals(exit.signal).name
+    except ValueError:
+        name = f"signal {exit.signal}"
+    return f"{name} (out of memory)" if exit.oom else name
+
+
+def redact_request(request: Request, redactor: Redactor) -> Request:
+    """A request without the secrets that it carries."""
+    return redactor.request(request)

@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: MIT
+"""Conducts one job of a heal process: evidence, ladder, decision, operation.
+
+It has no power of its own: the surgeon touches files, the trial runs candidates, the adviser asks
+models, the supervisor stops and starts the app. What it holds is the order and the record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from wolverined.clock import Clock
+from wolverined.errors import Conflict, WolverineError
+from wolverined.heal import transaction
+from wolverined.heal.counsel import Counsel
+from wolverined.heal.decision import Next, decide
+from wolverined.heal.evidence import gather
+from wolverined.heal.job import Conclusion, Job, Result, Task
+from wolverined.heal.ladder import Ladder, Standing
+from wolverined.heal.operation import Operation
+from wolverined.heal.prove import Prover
+from wolverined.heal.roles import Roles
+from wolverined.heal.stream import Channel
+from wolverined.heal.surgeon.client import SurgeonClient, Taken
+from wolverined.model import Evidence, Incident, Repair, RepairState
+from wolverined.redact import Redactor, known_secrets
+from wolverined.store import Store
+
+_HOUR_S = 3600.0
+
+
+class Conductor:
+    """Does one job.
+
+    Args:
+        job: What to do.
+        supervisor: The stream to it.
+        roles: Opens streams to surgeon, trial and adviser.
+        store: This process is the only writer of repairs, backups and usage.
+        clock: Labels and decides.
+    """
+
+    def __init__(self, *, job: Job, supervisor: Channel, roles: Roles, store: Store, clock: Clock) -> None:
+        self._job = job
+        self._supervisor = supervisor
+        self._roles = roles
+        self._store = store
+        self._clock = clock
+        self._state_dir = Path(job.state_dir)
+        self._seen: asyncio.Queue[dict[str, Any]] = asyncio.Queue(1000)
+        self._redactor = Redactor(known_secrets(job.environment))
+        self._operation = Operation(
+            config=job.config,
+            state_dir=self._state_dir,
+            store=store,
+            supervisor=supervisor,
+            seen=self._seen,
+            clock=clock,
+            say=self._say,
+        )
+
+    def seen(self, event: dict[str, Any]) -> None:
+        """Take note of what happened to the app; a flood keeps its beginning, which is what matters."""
+        with contextlib.suppress(asyncio.QueueFull):
+            self._seen.put_nowait(event)
+
+    async def run(self) -> Result:
+        """Do the job; what goes wrong with it is a result too."""
+        tasks: dict[Task, Callable[[], Awaitable[Result]]] = {
+            Task.HEAL: self._heal,
+            Task.APPLY: self._apply_approved,
+            Task.ROLLBACK: self._roll_back,
+            Task.RESTORE: self._restore,
+            Task.REJECT: self._reject,
+            Task.RECOVER: self._recover,
+            Task.WATCH: self._watch,
+            Task.PROMOTE: self._promote,
+        }
+        try:
+            return await tasks[self._job.task]()
+        except WolverineError as error:
+            return Result(conclusion=Conclusion.FAILED, said=error.message, hint=error.hint, repair=self._job.repair)
+
+    async def _heal(self) -> Result:
+        incident = self._incident()
+        if not self._store.durable:
+            return Result(conclusion=Conclusion.NOTHING, said="the state directory is unusable, so no repair could be undone")
+        async with self._surgeon() as surgeon:
+            taken = await self._take(surgeon)
+            if (wait_s := self._settling(taken)) > 0:
+                said = f"the source changed a moment ago (a deploy?); looked at again in {wait_s:.0f} s"
+                return Result(conclusion=Conclusion.WAIT, said=said, retry_after_s=wait_s)
+            app_root = str(self._job.config.app.directory)
+            evidence = gather(
+                incident, self._job.tail, redactor=self._redactor, app_root=app_root, report=self._job.report
+            )
+            standing, why_not = await self._climb(evidence, taken)
+            if standing is None:
+                return Result(conclusion=Conclusion.NOTHING, said=why_not)
+            return await self._act(standing, incident, surgeon)
+
+    async def _climb(self, evidence: Evidence, taken: Taken) -> tuple[Standing | None, str]:
+        timeout_s = self._job.config.heal.timeout_s
+        prover = Prover(
+            open_trial=lambda: self._roles.open("trial", deadline_s=timeout_s),
+            config=self._job.config,
+            snapshot=taken.snapshot,
+            evidence=evidence,
+            environment=self._fake_environment(),
+            hide=self._job.hide,
+        )
+        counsel = Counsel(
+            open_adviser=lambda handlers: self._roles.open("adviser", deadline_s=timeout_s, handlers=handlers),
+            config=self._job.config,
+            snapshot=taken.snapshot,
+            evidence=evidence,
+            store=self._store,
+            redactor=self._redactor,
+        )
+        ladder = Ladder(
+            config=self._job.config,
+            evidence=evidence,
+            snapshot=taken.snapshot,
+            store=self._store,
+            prove=prover.prove,
+            ask=counsel.ask if self._job.ai else None,
+            say=self._say,
+        )
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await ladder.climb(), ladder.why_not
+        except TimeoutError:
+            return None, f"no proven repair within {timeout_s:g} s"
+        finally:
+            await prover.close()
+
+    async def _act(self, standing: Standing, incident: Incident, surgeon: SurgeonClient) -> Result:
+        repair, verdict = standing.repair, standing.verdict
+        heal = self._job.config.heal
+        step = decide(
+            verdict.outcome,
+            heal=heal,
+            mode=standing.proposal.mode,
+            low_risk=standing.low_risk,
+            dry_run=self._job.dry_run,
+        )
+        if step is Next.APPLY and heal.apply_as == "root" and not heal.allow_root_owner:
+            step = Next.APPROVAL
+        if step is Next.APPLY:
+            return await self._operation.apply(repair, surgeon=surgeon, fingerprint=incident.fingerprint)
+        known = {"repair": repair.id, "verdict": verdict.outcome.value}
+        if step is Next.OBSERVE:
+            said = f"{repair.id} is {verdict.outcome.value}: {verdict.reason}; nothing was touched"
+            return Result(conclusion=Conclusion.OBSERVED, said=said, hint=f"see: wolverinectl diff NAME {repair.id}", **known)
+        why = "; ".join(standing.reasons) if not standing.low_risk else ""
+        note = why or verdict.reason
+        self._store.repairs.update(repair.id, state=RepairState.APPROVAL, note=note)
+        said = f"{repair.id} is {verdict.outcome.value} and waits for approval: {note}"
+        hint = f"wolverinectl diff {self._job.name} {repair.id}; wolverinectl approve {self._job.name} {repair.id}"
+        return Result(conclusion=Conclusion.APPROVAL, said=said, hint=hint, **known)
+
+    async def _apply_approved(self) -> Result:
+        """Put in a repair that an operator approved; what was approved is exactly what is applied."""
+        repair = self._repair()
+        if repair.state not in _APPROVABLE:
+            raise Conflict(f"{repair.id} is {repair.state.value}", hint="only a proposal or a rolled back repair can be approved")
+        if self._job.sha256 and self._job.sha256 != repair.sha256:
+            raise Conflict(f"{repair.id} has another sha256: {repair.sha256}", hint="look at the diff again")
+        fingerprint = self._store.repairs.stored(repair.id).fingerprint
+        async with self._surgeon() as surgeon:
+            return await self._operation.apply(repair, surgeon=surgeon, fingerprint=fingerprint)
+
+    async def _roll_back(self) -> Result:
+        repair = self._repair()
+        if repair.state not in _IN_PLACE:
+            raise Conflict(f"{repair.id} is {repair.state.value}", hint="only an applied repair can be rolled back")
+        async with self._surgeon() as surgeon:
+            return await self._operation.roll_back(repair, surgeon=surgeon, why="an operator asked")
+
+    async def _restore(self) -> Result:
+        async with self._surgeon() as surgeon:
+            await self._supervisor.call("hold_down", {"why": f"backup {self._job.backup} is restored"})
+            try:
+                await transaction.restore(
+                    self._job.backup, surgeon=surgeon, store=self._store, state_dir=self._state_dir
+                )
+            finally:
+                await self._supervisor.call("release", {"timeout_s": self._job.config.probe.startup_s})
+        said = f"backup {self._job.backup} is restored"
+        await self._say("backup.restored", said, {})
+        return Result(conclusion=Conclusion.DONE, said=said)
+
+    async def _reject(self) -> Result:
+        repair = self._repair()
+        if repair.state not in _REJECTABLE:
+            raise Conflict(f"{repair.id} is {repair.state.value}", hint="an applied repair is taken back by rollback")
+        self._store.repairs.update(repair.id, state=RepairState.REJECTED, ended_at=self._clock.wall())
+        said = f"{repair.id} is rejected and will not be offered again"
+        await self._say("repair.rejected", said, {"repair": repair.id, "incident": repair.incident})
+        return Result(conclusion=Conclusion.DONE, said=said, repair=repair.id)
+
+    async def _recover(self) -> Result:
+        """Make the tree whole again, then say of each half-done repair what became of it."""
+        said = "nothing of a surgery was left over"
+        if self._store.journal.unfinished() is not None:
+            async with self._surgeon() as surgeon:
+                said = await transaction.recover(surgeon=surgeon, store=self._store, state_dir=self._state_dir)
+        for repair in self._store.repairs.list(limit=50):
+            if repair.state in (RepairState.PROPOSED, RepairState.PROVING) and repair.ended_at is None and not repair.verdict:
+                self._store.repairs.update(
+                    repair.id, state=RepairState.FAILED, note="the heal was cut off", ended_at=self._clock.wall()
+                )
+            elif repair.state is RepairState.APPLIED:
+                self._store.repairs.update(repair.id, state=RepairState.PROBATION)
+        return Result(conclusion=Conclusion.DONE, said=said)
+
+    async def _watch(self) -> Result:
+        repair = self._repair()
+        fingerprint = self._store.repairs.stored(repair.id).fingerprint
+        async with self._surgeon() as surgeon:
+            return await self._operation.watch(repair, surgeon=surgeon, fingerprint=fingerprint, ready=True)
+
+    async def _promote(self) -> Result:
+        now = self._clock.wall()
+        promoted = await transaction.promote(
+            store=self._store, state_dir=self._state_dir, retention=self._job.config.retention, now=now
+        )
+        for repair in self._store.repairs.list(limit=200):
+            if repair.state is RepairState.APPROVAL and now - repair.created_at > self._job.config.heal.approval_s:
+                self._store.repairs.update(repair.id, state=RepairState.EXPIRED, ended_at=now)
+                await self._say("repair.expired", f"nobody approved {repair.id} in time", {"repair": repair.id})
+        return Result(conclusion=Conclusion.DONE, said=f"{promoted} repairs are stable now")
+
+    @contextlib.asynccontextmanager
+    async def _surgeon(self) -> AsyncIterator[SurgeonClient]:
+        heal = self._job.config.heal
+        deadline_s = heal.timeout_s + heal.probation_s + _HOUR_S
+        async with self._roles.open("surgeon", deadline_s=deadline_s) as channel:
+            yield SurgeonClient(channel, root=self._source())
+
+    async def _take(self, surgeon: SurgeonClient) -> Taken:
+        heal = self._job.config.heal
+        return await surgeon.snapshot(allow=heal.allow, deny=heal.deny)
+
+    def _settling(self, taken: Taken) -> float:
+        """Seconds that a fresh source is still left alone; what we wrote ourselves is not fresh."""
+        if self._job.asked:
+            return 0.0
+        age_s = self._clock.wall() - taken.newest_mtime
+        return max(0.0, self._job.config.heal.settle_s - age_s) if age_s >= 0 else 0.0
+
+    def _source(self) -> Path:
+        return self._job.config.app.directory / self._job.config.heal.source
+
+    def _fake_environment(self) -> dict[str, str]:
+        """The app's environment for a candidate: every secret is replaced by a word of the same name."""
+        secrets = known_secrets(self._job.environment)
+        fakes = {name: f"fake-{name.lower()}" for name in secrets}
+        return {**self._job.environment, **fakes, **self._job.config.heal.trial.environment}
+
+    def _incident(self) -> Incident:
+        if self._job.incident is None:
+            raise Conflict("a heal needs an incident")
+        return self._job.incident
+
+    def _repair(self) -> Repair:
+        return self._store.repairs.get(self._job.repair)
+
+    async def _say(self, name: str, message: str, fields: dict[str, Any]) -> None:
+        await self._supervisor.call("say", {"name": name, "message": self._redactor.text(message), "fields": fields})
+
+
+_APPROVABLE = (RepairState.APPROVAL, RepairState.PROPOSED, RepairState.UNPROVABLE, RepairState.ROLLED_BACK)
+_IN_PLACE = (RepairState.APPLIED, RepairState.PROBATION, RepairState.VERIFIED, RepairState.STABLE)
+_REJECTABLE = (RepairState.APPROVAL, RepairState.PROPOSED, RepairState.UNPROVABLE)
