@@ -13,7 +13,7 @@ import os
 import socket
 from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from wolverined import errors
 from wolverined.control.address import SOCKET_NAME, short_path
@@ -47,14 +47,22 @@ class Client:
         assert isinstance(change, dict)
         return change
 
+    def pending(self, path: str, *, extra_s: float) -> Pending:
+        """Ask for `GET path` and do not wait: `fileno` is readable when the answer comes."""
+        answer = _Answer(self._connect(self._timeout_s + extra_s))
+        try:
+            answer.send("GET", path, None, {})
+        except BaseException:
+            answer.close()
+            raise
+        return Pending(answer)
+
     def stream(self, path: str) -> Stream:
         """Begin to follow `path`; close the stream when done."""
         answer = _Answer(self._connect(self._timeout_s))
         try:
             answer.send("GET", path, None, {})
-            answer.head()
-            if answer.status != 200:  # noqa: PLR2004
-                _raise(answer.json())
+            answer.begin_stream()
         except BaseException:
             answer.close()
             raise
@@ -66,13 +74,9 @@ class Client:
         answer = _Answer(self._connect(self._timeout_s + extra_s))
         try:
             answer.send(method, path, body, headers)
-            answer.head()
-            envelope = answer.json()
+            return answer.envelope()
         finally:
             answer.close()
-        if envelope.get("type") == "error":
-            _raise(envelope)
-        return envelope
 
     def _connect(self, timeout_s: float) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -96,6 +100,29 @@ class Client:
         return errors.Unreachable(f"wolverined does not answer: {why} {self._path}", hint="is it running?")
 
 
+class Pending:
+    """An answer that is waited for together with something else; a context manager."""
+
+    def __init__(self, answer: _Answer) -> None:
+        self._answer = answer
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._answer.close()
+
+    def fileno(self) -> int:
+        """For select."""
+        return self._answer.fileno()
+
+    def result(self) -> Any:
+        """The result; waits for what has not come yet."""
+        return self._answer.envelope()["result"]
+
+
 class Stream:
     """Records of an endless answer; a context manager and an iterator."""
 
@@ -103,7 +130,7 @@ class Stream:
         self._answer = answer
         self._rest = b""
 
-    def __enter__(self) -> Stream:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -119,10 +146,15 @@ class Stream:
 
     def ready(self) -> list[dict[str, Any]]:
         """What has come by now; call it when `fileno` is readable. Raises EOFError at the end."""
-        data = self._answer.chunk()
-        if not data:
-            raise EOFError
-        return list(self._records(data))
+        records: list[dict[str, Any]] = []
+        while True:
+            data = self._answer.chunk()
+            if not data:
+                raise EOFError
+            records += self._records(data)
+            # Whole chunks that were read already make no fd readable: take them now.
+            if not self._answer.has_chunk():
+                return records
 
     def fileno(self) -> int:
         """For select."""
@@ -164,7 +196,28 @@ class _Answer:
         except TimeoutError as error:
             raise _silent() from error
 
-    def head(self) -> None:
+    def envelope(self) -> dict[str, Any]:
+        """The whole answer; an error is raised as what it was in the daemon."""
+        self._head()
+        envelope = self._json()
+        if envelope.get("type") == "error":
+            _raise(envelope)
+        return envelope
+
+    def begin_stream(self) -> None:
+        """Read up to where the records begin; an error is raised."""
+        self._head()
+        if self.status != 200:  # noqa: PLR2004
+            _raise(self._json())
+        if self._headers.get("transfer-encoding", "").lower() != "chunked":
+            raise _nonsense()
+
+    def has_chunk(self) -> bool:
+        """Whether `chunk` would not wait."""
+        size_text, line_end, rest = self._buffer.partition(b"\r\n")
+        return bool(line_end) and len(rest) >= _chunk_size(size_text) + 2
+
+    def _head(self) -> None:
         while b"\r\n\r\n" not in self._buffer:
             self._more()
         head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
@@ -177,7 +230,7 @@ class _Answer:
             name, _, value = line.partition(":")
             self._headers[name.strip().lower()] = value.strip()
 
-    def json(self) -> dict[str, Any]:
+    def _json(self) -> dict[str, Any]:
         length = self._headers.get("content-length", "")
         if not length.isdigit() or int(length) > ANSWER_MAX_BYTES:
             raise _nonsense()
@@ -199,12 +252,8 @@ class _Answer:
         """The next piece of a chunked answer; empty at its end."""
         while b"\r\n" not in self._buffer:
             self._more()
-        size_text, _, rest = self._buffer.partition(b"\r\n")
-        try:
-            size = int(size_text, 16)
-        except ValueError as error:
-            raise _nonsense() from error
-        self._buffer = rest
+        size_text, _, self._buffer = self._buffer.partition(b"\r\n")
+        size = _chunk_size(size_text)
         while len(self._buffer) < size + 2:
             self._more()
         data, self._buffer = self._buffer[:size], self._buffer[size + 2 :]
@@ -229,6 +278,16 @@ class _Answer:
         if not data:
             raise errors.Unreachable("wolverined closed the connection", hint="it may be restarting; try again")
         self._buffer += data
+
+
+def _chunk_size(text: bytes) -> int:
+    try:
+        size = int(text, 16)
+    except ValueError as error:
+        raise _nonsense() from error
+    if not 0 <= size <= ANSWER_MAX_BYTES:
+        raise _nonsense()
+    return size
 
 
 def _silent() -> errors.WolverineError:

@@ -110,6 +110,16 @@ def number(call: Call, name: str, *, default: int, low: int, high: int) -> int:
     return max(low, min(high, int(text)))
 
 
+def seconds(call: Call, name: str, *, most: float) -> float:
+    """A duration of the query, at most (and without it) `most`."""
+    text = call.incoming.query.get(name)
+    if text is None:
+        return most
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text, re.ASCII):
+        raise UsageError(f"{name} must be a number of seconds")
+    return min(most, float(text))
+
+
 def flag(call: Call, name: str) -> bool:
     """A yes or no of the query."""
     text = call.incoming.query.get(name, "false").lower()

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 
 from wolverined.control.access import Level
-from wolverined.control.routing import Call, Now, Reply, Route, number
+from wolverined.control.routing import Call, Now, Reply, Route, seconds
 
 
 async def change(call: Call) -> Reply:
@@ -16,8 +16,7 @@ async def change(call: Call) -> Reply:
 
 async def wait(call: Call) -> Reply:
     """`GET /v1/changes/ID/wait?timeout=SECONDS`: the change when it has ended, else as it stands then."""
-    longest = int(call.limits.wait_max_s)
-    timeout_s = number(call, "timeout", default=longest, low=0, high=longest)
+    timeout_s = seconds(call, "timeout", most=call.limits.wait_max_s)
     waiting = asyncio.ensure_future(call.instance.wait_change(call.id, timeout_s))
     leaving = asyncio.ensure_future(call.gone.wait())
     try:

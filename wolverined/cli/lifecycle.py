@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: MIT
+"""`start`, `stop`, `restart`, `reload`, `hold`."""
+
+from __future__ import annotations
+
+from wolverined.cli.operations import add_waiting, carry_out
+from wolverined.cli.options import Command, Invocation, Parser, add_words, seconds
+
+
+def run(invocation: Invocation) -> int:
+    """`start|stop|restart|reload NAME`."""
+    target, _ = invocation.aim("")
+    return carry_out(invocation, target, f"/v1/{invocation.name}")
+
+
+def hold(invocation: Invocation) -> int:
+    """`hold NAME --for TIME`."""
+    target, _ = invocation.aim("")
+    return carry_out(invocation, target, "/v1/hold", {"for_s": invocation.args.hold_s})
+
+
+def _declare(parser: Parser) -> None:
+    add_words(parser)
+    add_waiting(parser)
+
+
+def _declare_hold(parser: Parser) -> None:
+    _declare(parser)
+    parser.add_argument(
+        "--for", dest="hold_s", type=seconds, required=True, metavar="TIME", help="how long, such as 10m; 0 ends it"
+    )
+
+
+_WAITING = "[--no-wait] [--timeout TIME]"
+COMMANDS = {
+    "start": Command(f"start NAME {_WAITING}", "start it, wait until it is ready", _declare, run),
+    "stop": Command(f"stop NAME {_WAITING}", "stop it, wait until no process is left", _declare, run),
+    "restart": Command(f"restart NAME {_WAITING}", "stop it and start it again", _declare, run),
+    "reload": Command(f"reload NAME {_WAITING}", "read its configuration again, show what changed", _declare, run),
+    "hold": Command("hold NAME --for TIME", "let no heal begin for a while, for a deploy", _declare_hold, hold),
+}

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: MIT
+"""Begins an operation and waits for its end: what `start` to `restore` share."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from wolverined.cli.options import Invocation, Parser, Target, seconds
+from wolverined.cli.terminal import Terminal, clean
+from wolverined.control.client import Client, error_of
+from wolverined.errors import TimedOut
+
+TIMEOUT_S = 120.0
+LONGEST_POLL_S = 50.0  # below what the API waits at most, so that every answer is its answer
+
+
+def add_waiting(parser: Parser, *, default_s: float = TIMEOUT_S) -> None:
+    """The options of a command that waits."""
+    parser.add_argument("--no-wait", action="store_true", help="begin it, print the change's id, do not wait")
+    parser.add_argument(
+        "--timeout",
+        type=seconds,
+        default=default_s,
+        metavar="TIME",
+        help=f"how long to wait at most (default {default_s:.0f}s)",
+    )
+
+
+def begin(client: Client, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Submit an operation under a key of its own."""
+    return client.post(path, body, idempotency_key=os.urandom(12).hex())
+
+
+def wait(client: Client, change: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
+    """The change once it has ended well.
+
+    Raises:
+        TimedOut: It still runs.
+        WolverineError: It ended with an error, as that error.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        left = max(0.0, min(LONGEST_POLL_S, deadline - time.monotonic()))
+        now = client.get(f"/v1/changes/{change['id']}/wait?timeout={left:.3f}", extra_s=left)
+        assert isinstance(now, dict)
+        if now.get("state") != "doing":
+            return ended(now)
+        if time.monotonic() >= deadline:
+            raise too_late(now)
+
+
+def ended(change: dict[str, Any]) -> dict[str, Any]:
+    """`change` when it went well; its error otherwise."""
+    if change.get("state") == "failed":
+        raise error_of(str(change.get("kind") or "failed"), str(change.get("error")), str(change.get("hint", "")))
+    return change
+
+
+def too_late(change: Mapping[str, Any]) -> TimedOut:
+    """What to say of a change that still runs."""
+    return TimedOut(
+        f"{change['action']} is still under way as {change['id']}", hint="it goes on; wait longer with --timeout"
+    )
+
+
+def carry_out(invocation: Invocation, target: Target, path: str, body: Mapping[str, Any] | None = None) -> int:
+    """Begin, wait unless told not to, and print what came of it."""
+    terminal, args = invocation.terminal, invocation.args
+    change = begin(target.client, path, body)
+    if not args.no_wait:
+        change = wait(target.client, change, args.timeout)
+    if args.json:
+        terminal.json(change)
+    elif args.no_wait:
+        terminal.say(str(change["id"]))
+    else:
+        say_result(terminal, target, change)
+    return 0
+
+
+def say_result(terminal: Terminal, target: Target, change: Mapping[str, Any]) -> None:
+    """The result in words: `said` and `diff` of the result, else how the application is now."""
+    result = change.get("result") or {}
+    if "diff" in result:
+        said = result["diff"] if isinstance(result["diff"], list) else str(result["diff"]).splitlines()
+        for line in said:
+            terminal.say(clean(str(line)))
+    if result.get("said"):
+        terminal.say(clean(str(result["said"])))
+    elif "diff" not in result:
+        state = str(target.client.get("/v1/status").get("state", "?"))
+        terminal.say(f"{target.name}  {terminal.state(state)}")

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: MIT
+"""`status`, `list`, `is-active`, `is-healthy`: how applications are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from wolverined.cli import instances
+from wolverined.cli.instances import Found
+from wolverined.cli.options import Command, Invocation, Parser, add_words, runtime_dir, split_name
+from wolverined.cli.terminal import STATE_COLOURS, Cell, Column, Terminal, clean, duration, size
+from wolverined.errors import WolverineError
+
+EXIT_NOT = 3
+_SHOWN = {
+    "app",
+    "state",
+    "generation",
+    "pid",
+    "uptime_s",
+    "restarts",
+    "memory_bytes",
+    "tree",
+    "processes",
+    "incidents_open",
+    "healing",
+    "why",
+    "weaknesses",
+    "warnings",
+}
+
+
+def status(invocation: Invocation) -> int:
+    """`status [NAME]`."""
+    terminal = invocation.terminal
+    if not invocation.args.words and not runtime_dir(invocation.args):
+        return _status_of_all(terminal, as_json=invocation.args.json)
+    answer = read_one(invocation)
+    if invocation.args.json:
+        terminal.json(answer)
+    else:
+        show(terminal, answer)
+    return 0
+
+
+def listing(invocation: Invocation) -> int:
+    """`list`."""
+    terminal = invocation.terminal
+    rows = [_line_of(found) for found in _all(invocation)]
+    if invocation.args.json:
+        terminal.json(rows)
+        return 0
+    columns = (Column("APP"), Column("STATE"), Column("DIRECTORY", flexible=True))
+    terminal.table(columns, [(row["app"], _state_cell(terminal, row["state"]), row["directory"]) for row in rows])
+    return 0
+
+
+def is_active(invocation: Invocation) -> int:
+    """`is-active NAME`: the application runs and has been ready."""
+    answer = read_one(invocation)
+    state = answer.get("state")
+    # A heal may hold the application down or let it serve: then its process decides.
+    active = state in {"ready", "degraded"} or (state == "healing" and answer.get("pid") is not None)
+    return _predicate(invocation, answer, holds=active, word="active")
+
+
+def is_healthy(invocation: Invocation) -> int:
+    """`is-healthy NAME`: it is ready and nothing is wrong."""
+    answer = read_one(invocation)
+    return _predicate(invocation, answer, holds=answer.get("state") == "ready", word="healthy")
+
+
+def read_one(invocation: Invocation) -> dict[str, Any]:
+    """The status of the instance that the command line means."""
+    directory = runtime_dir(invocation.args)
+    name, _ = split_name(invocation.args.words, ("",), named=bool(directory), usage=invocation.usage)
+    if directory:
+        return instances.verified(Found(name, directory), name)
+    answer = instances.locate(name, os.environ).client().get("/v1/status")
+    assert isinstance(answer, dict)
+    return answer
+
+
+def show(terminal: Terminal, answer: Mapping[str, Any]) -> None:
+    """Print one status for a person."""
+    state = str(answer.get("state", "?"))
+    terminal.say(f"{terminal.paint(clean(str(answer.get('app', '?'))), '1')}  {terminal.state(state)}")
+    pairs = [
+        ("running", _running(answer)),
+        ("restarts", str(answer["restarts"]) if answer.get("restarts") else ""),
+        ("memory", size(answer["memory_bytes"]) if isinstance(answer.get("memory_bytes"), int) else ""),
+        ("incidents", f"{answer['incidents_open']} open" if answer.get("incidents_open") else ""),
+        ("healing", _healing(answer.get("healing"))),
+        ("why", clean(str(answer.get("why") or ""))),
+    ]
+    for key in ("warnings", "weaknesses"):
+        values = answer.get(key)
+        pairs += [(key[:-2] if key == "weaknesses" else key[:-1], clean(str(one))) for one in values or ()]
+    pairs += [
+        (name.replace("_", " "), clean(str(value)))
+        for name, value in answer.items()
+        if name not in _SHOWN and value not in (None, "", False, 0) and isinstance(value, str | int | float)
+    ]
+    terminal.fields([(name, value) for name, value in pairs if value])
+
+
+def _running(answer: Mapping[str, Any]) -> str:
+    if answer.get("pid") is None:
+        return ""
+    parts = [f"pid {answer['pid']}", f"generation {answer.get('generation', '?')}"]
+    if isinstance(answer.get("uptime_s"), int | float):
+        parts.append(f"up {duration(answer['uptime_s'])}")
+    tree = answer.get("tree")
+    if isinstance(tree, list) and len(tree) > 1:
+        parts.append(f"{len(tree)} processes")
+    return ", ".join(parts)
+
+
+def _healing(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {clean(str(item))}" for key, item in value.items() if item not in (None, "", False))
+    return "" if value in (None, False, "") else "under way" if value is True else clean(str(value))
+
+
+def _status_of_all(terminal: Terminal, *, as_json: bool) -> int:
+    rows = [_line_of(found) for found in instances.everywhere(os.environ)]
+    if as_json:
+        terminal.json(rows)
+        return 0
+    if not rows:
+        terminal.say("no application is supervised here")
+        return 0
+    columns = (
+        Column("APP"),
+        Column("STATE"),
+        Column("UP", rank=1),
+        Column("PID", rank=3, right=True),
+        Column("RESTARTS", rank=4, right=True),
+        Column("INCIDENTS", rank=2, right=True),
+    )
+    terminal.table(columns, [_row(terminal, row) for row in rows])
+    return 0
+
+
+def _row(terminal: Terminal, row: Mapping[str, Any]) -> list[Cell | str]:
+    up = duration(row["uptime_s"]) if isinstance(row.get("uptime_s"), int | float) and row.get("pid") else ""
+    return [
+        str(row.get("app", "")),
+        _state_cell(terminal, str(row.get("state", "?"))),
+        up,
+        str(row.get("pid") or ""),
+        str(row.get("restarts", "")),
+        str(row.get("incidents_open", "")),
+    ]
+
+
+def _state_cell(terminal: Terminal, state: str) -> Cell:
+    return Cell(f"{terminal.mark(state)} {state}", STATE_COLOURS.get(state, ""))
+
+
+def _line_of(found: Found) -> dict[str, Any]:
+    try:
+        answer = found.client().get("/v1/status")
+        assert isinstance(answer, dict)
+    except WolverineError as error:
+        # One dead daemon must not hide the others.
+        return {"app": found.name, "state": error.kind, "error": error.message, "directory": found.directory}
+    return {"directory": found.directory, **answer}
+
+
+def _all(invocation: Invocation) -> list[Found]:
+    split_name(["-", *invocation.args.words], ("",), named=False, usage=invocation.usage)
+    directory = runtime_dir(invocation.args)
+    return [Found("", directory)] if directory else instances.everywhere(os.environ)
+
+
+def _predicate(invocation: Invocation, answer: Mapping[str, Any], *, holds: bool, word: str) -> int:
+    if invocation.args.json:
+        invocation.terminal.json({"app": answer.get("app"), "state": answer.get("state"), word: holds})
+    else:
+        invocation.terminal.say(str(answer.get("state")))
+    return 0 if holds else EXIT_NOT
+
+
+def _declare(parser: Parser) -> None:
+    add_words(parser)
+
+
+COMMANDS = {
+    "status": Command("status [NAME]", "how an application is; all of them without NAME", _declare, status),
+    "list": Command("list", "the applications that are supervised here", _declare, listing),
+    "is-active": Command("is-active NAME", "exit 0 when it runs and was ready, else 3", _declare, is_active),
+    "is-healthy": Command(
+        "is-healthy NAME", "exit 0 when it is ready and nothing is wrong, else 3", _declare, is_healthy
+    ),
+}
