@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import errno
 import fcntl
 import os
 import secrets
@@ -93,8 +94,9 @@ class GroupLeaf:
     def admit(self, pid: int) -> None:
         """Remember the program that was started, on disk, before anything else happens."""
         found = proc.stat(pid)
-        if found:
-            self.members.add(_Member(pid, found.start_ticks))
+        if found is None:  # our own unreaped child is always there: it is /proc that cannot be read
+            raise OSError(errno.ESRCH, "what was just started cannot be found in /proc")
+        self.members.add(_Member(pid, found.start_ticks))
         self._hierarchy.started(pid)
 
     def pids(self) -> list[int]:

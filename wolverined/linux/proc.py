@@ -95,8 +95,6 @@ def boot_id() -> str:
 
 
 def effective_capabilities() -> int:
-    """The bit set of our own effective capabilities (capabilities(7))."""
-    for line in (read("/proc/self/status") or "").splitlines():
-        if line.startswith("CapEff:"):
-            return int(line.split()[1], 16)
-    return 0
+    """The bit set of our own effective capabilities (capabilities(7)); raises OSError rather than guess."""
+    text = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    return next(int(line.split()[1], 16) for line in text.splitlines() if line.startswith("CapEff:"))

@@ -86,12 +86,12 @@ class Child:
         stderr: The same for its errors.
     """
 
-    def __init__(self, *, pid: int, pidfd: int, stdout: int | None, stderr: int | None, program: str) -> None:
+    def __init__(self, *, pid: int, pidfd: int, stdout: int | None, stderr: int | None, name: str) -> None:
         self.pid = pid
         self.stdout = stdout
         self.stderr = stderr
         self._pidfd: int | None = pidfd
-        self._program = program
+        self._name = name
         self._status: ExitStatus | None = None
         self._waiting: list[asyncio.Future[None]] = []
 
@@ -175,7 +175,7 @@ class Child:
 
     def _reap(self) -> None:
         assert self._pidfd is not None
-        name = (proc.stat(self.pid) or _NO_STAT).name  # of the zombie: what it was when it ended
+        died_as = (proc.stat(self.pid) or _NO_STAT).name  # of the zombie: what it was when it ended
         try:
             result = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
         except ChildProcessError:
@@ -184,7 +184,7 @@ class Child:
         else:
             if result is None:
                 return
-            self._status = _status_of(result, died_as=name, program=self._program)
+            self._status = _status_of(result, died_as=died_as, name=self._name)
         if self._waiting:
             asyncio.get_running_loop().remove_reader(self._pidfd)
         self._wake()
@@ -228,35 +228,55 @@ def spawn(
     Raises:
         SpawnError: It cannot be started; the hint says what to do.
     """
-    power = proc.effective_capabilities()
-    start = program.check(argv, cwd=cwd, env=env, credentials=_wanted(credentials, power=power))
-    shed = _shed(credentials, power=power, die_with_parent=die_with_parent)
-    environment = {**env, **leaf.mark}
+    try:
+        power = proc.effective_capabilities()
+        start = program.check(argv, cwd=cwd, env=env, credentials=_wanted(credentials, power=power))
+        shed = _shed(credentials, power=power, die_with_parent=die_with_parent)
+        pipes = _Pipes() if capture_output else _NoPipes()
+        name = Path(argv[0]).name
+        command, environment = [*shed, *start.argv], {**env, **leaf.mark}
+        child = _start(command, leaf=leaf, cwd=start.cwd, env=environment, keep_fds=keep_fds, pipes=pipes, name=name)
+    except (OSError, ValueError) as error:
+        raise program.explain(error, argv=argv, cwd=cwd) from error
+    try:
+        leaf.admit(child.pid)
+    except OSError as error:
+        child.close()
+        raise program.explain(error, argv=argv, cwd=cwd) from error
+    return child
+
+
+def _start(
+    command: Sequence[str],
+    *,
+    leaf: Leaf,
+    cwd: str | None,
+    env: Mapping[str, str],
+    keep_fds: Sequence[int],
+    pipes: _Pipes | _NoPipes,
+    name: str,
+) -> Child:
     with ExitStack() as stack:
-        try:
-            entrance = leaf.entrance()
-            if entrance is not None:
-                stack.callback(os.close, entrance)
-            pipes = stack.enter_context(_Pipes()) if capture_output else _NoPipes()
-            # A real fork (preexec_fn, user=) would copy our page tables and leak ambient capabilities;
-            # this is vfork and exec.
-            process = subprocess.Popen(
-                [*_shim(environment, joins=entrance is not None), *shed, *start.argv],
-                stdin=subprocess.DEVNULL if entrance is None else entrance,
-                stdout=pipes.out_write,
-                stderr=pipes.err_write,
-                cwd=start.cwd,
-                env=environment,
-                pass_fds=keep_fds,
-                start_new_session=True,
-            )
-            process.returncode = 0  # the pidfd reaps it: Popen shall neither warn nor wait
-            pidfd = _pidfd_of(process.pid)
-        except (OSError, ValueError) as error:
-            raise program.explain(error, argv=argv, cwd=cwd) from error
-        leaf.admit(process.pid)
+        entrance = leaf.entrance()
+        if entrance is not None:
+            stack.callback(os.close, entrance)
+        stack.enter_context(pipes)
+        # A real fork (preexec_fn, user=) would copy our page tables and leak ambient capabilities;
+        # this is vfork and exec.
+        process = subprocess.Popen(
+            [*_shim(env, joins=entrance is not None), *command],
+            stdin=subprocess.DEVNULL if entrance is None else entrance,
+            stdout=pipes.out_write,
+            stderr=pipes.err_write,
+            cwd=cwd,
+            env=env,
+            pass_fds=keep_fds,
+            start_new_session=True,
+        )
+        process.returncode = 0  # the pidfd reaps it: Popen shall neither warn nor wait
+        pidfd = _pidfd_of(process.pid)
         stdout, stderr = pipes.take()
-    return Child(pid=process.pid, pidfd=pidfd, stdout=stdout, stderr=stderr, program=start.argv[-len(argv)])
+    return Child(pid=process.pid, pidfd=pidfd, stdout=stdout, stderr=stderr, name=name)
 
 
 def _pidfd_of(pid: int) -> int:
@@ -274,6 +294,12 @@ class _NoPipes:
 
     out_write = err_write = None
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Nothing to close."""
+
     def take(self) -> tuple[None, None]:
         return None, None
 
@@ -283,8 +309,12 @@ class _Pipes:
 
     def __enter__(self) -> Self:
         self._open: list[int] = []
-        self._out, self.out_write = self._pipe()
-        self._err, self.err_write = self._pipe()
+        try:
+            self._out, self.out_write = self._pipe()
+            self._err, self.err_write = self._pipe()
+        except OSError:
+            self._close()
+            raise
         return self
 
     def _pipe(self) -> tuple[int, int]:
@@ -301,6 +331,9 @@ class _Pipes:
         return self._out, self._err
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._close()
+
+    def _close(self) -> None:
         for fd in self._open:
             os.close(fd)
 
@@ -343,11 +376,11 @@ def _shim(environment: Mapping[str, str], *, joins: bool) -> list[str]:
     return [sys.executable, "-I", "-S", "-c", _JOIN_PY, "join" if joins else "stay"]
 
 
-def _status_of(result: os.waitid_result, *, died_as: str, program: str) -> ExitStatus:
+def _status_of(result: os.waitid_result, *, died_as: str, name: str) -> ExitStatus:
     if result.si_code != os.CLD_EXITED:
         return ExitStatus(code=None, signal=result.si_status, core=result.si_code == os.CLD_DUMPED)
     code = result.si_status
     # A process keeps the name of the last program that it executed: if that is still one of the shim's,
     # the program was never reached. A program that bears the same name gets the benefit of the doubt.
     in_shim = died_as in _SHIM_NAMES or (died_as == "sh" and code == _JOIN_FAILED)
-    return ExitStatus(code=code, signal=None, never_ran=in_shim and Path(program).name != died_as)
+    return ExitStatus(code=code, signal=None, never_ran=in_shim and name != died_as)
