@@ -181,6 +181,14 @@ def test_two_places_that_are_nearly_equal_are_refused() -> None:
     assert "nearly" in refused(block.format("sox"), block.format("sox") + "more\n", source).message
 
 
+def test_a_quote_that_mixes_two_places_is_refused() -> None:
+    """A line that stands elsewhere as it was quoted is no slip: the other place may have been meant."""
+    source = "big.end = function () {\n}\n\n// little endian\n\nlittle.end = function () {\n  return this.done()\n}\n"
+    refused("}\n\nlittle.end = function () {\n}\n", "}\n\nlittle.end = function () {\n  log()\n}\n", "}\n\n" + source)
+    near = "alpha.end = function () {\n  return 12\n}\nalphb.end = function () {\n}\n"
+    refused("alphb.end = function () {\n  return 12\n}\n", "alphb.end = function () {\n  return 13\n}\n", near)
+
+
 @pytest.mark.parametrize(
     ("search", "replace"),
     [

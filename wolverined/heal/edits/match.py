@@ -188,7 +188,12 @@ def _fuzzy(search: Sequence[str], lines: Sequence[str]) -> list[_Spot]:
     # New lines are indented as the quote is; a quote that errs there cannot say how deep they belong.
     if any(_indentation(quoted) != _indentation(have[start + n]) for n, quoted in enumerate(wanted) if quoted):
         return []
-    if not distances.even(have[start : start + len(wanted)]):
+    block = have[start : start + len(wanted)]
+    if not distances.even(block):
+        return []
+    # A line that stands elsewhere exactly as it was quoted is no typing error: that place may have been meant.
+    known = set(have)
+    if any(quoted != line and quoted in known for quoted, line in zip(wanted, block, strict=True)):
         return []
     return [_Spot(at=tuple(range(start, start + len(wanted))))]
 
