@@ -26,7 +26,7 @@ def config(tmp_path: Path, *, port: int | None = 3000, **fields: object) -> Conf
 def build(config: Config, *, base: dict[str, str] | None = None, hooks_dir: Path | None = None) -> dict[str, str]:
     """Its environment."""
     return build_environment(
-        config, credentials=USER, runtime_dir=RUNTIME, base=base or {}, hooks_dir=hooks_dir, workers=3
+        config, credentials=USER, generation=1, runtime_dir=RUNTIME, base=base or {}, hooks_dir=hooks_dir, workers=3
     )
 
 

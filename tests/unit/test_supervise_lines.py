@@ -135,6 +135,6 @@ def test_waiters_wake_when_the_ring_grows() -> None:
         ring.append(line(2))
         await asyncio.gather(*waiting)
         await asyncio.gather(given_up, return_exceptions=True)
-        assert not ring._waiting
+        assert not ring._bell._waiting
 
     asyncio.run(scenario())

@@ -44,6 +44,7 @@ def build_environment(
     config: Config,
     *,
     credentials: Credentials,
+    generation: int,  # noqa: ARG001 - every caller says which run it is for; nothing differs by it today
     runtime_dir: Path,
     base: Mapping[str, str],
     hooks_dir: Path | None = None,
@@ -54,6 +55,7 @@ def build_environment(
     Args:
         config: The configuration.
         credentials: The app's user.
+        generation: The number of that generation.
         runtime_dir: Where our sockets for the app lie.
         base: The supervisor's environment; PATH, LANG and TZ are taken from it.
         hooks_dir: Where the reporters lie; None: the app reports nothing.

@@ -18,6 +18,7 @@ from itertools import islice
 
 from wolverined.clock import Clock
 from wolverined.model import LogLine
+from wolverined.supervise.bell import Bell
 
 LINE_BYTES = 65_536
 """The longest line that is kept; the rest of a longer one is counted and thrown away."""
@@ -102,7 +103,7 @@ class Ring:
         self._max_bytes = max_bytes
         self._lines: deque[tuple[LogLine, int]] = deque()
         self._max_lines = max_lines
-        self._waiting: set[asyncio.Future[None]] = set()
+        self._bell = Bell()
 
     def append(self, line: LogLine) -> None:
         """Add a line whose cursor is `newest + 1`; the oldest go when the bounds are reached."""
@@ -112,8 +113,7 @@ class Ring:
         self.size_bytes += cost
         while self.size_bytes > self._max_bytes or len(self._lines) > self._max_lines:
             self.size_bytes -= self._lines.popleft()[1]
-        if self._waiting:
-            self._wake()
+        self._bell.ring()
 
     def after(self, cursor: int, limit: int) -> list[LogLine]:
         """At most `limit` lines with a cursor greater than `cursor`, oldest first."""
@@ -129,17 +129,7 @@ class Ring:
     async def grown(self, cursor: int) -> None:
         """Return when there is a line with a cursor greater than `cursor`."""
         while self.newest <= cursor:
-            future = asyncio.get_running_loop().create_future()
-            self._waiting.add(future)
-            try:
-                await future
-            finally:
-                self._waiting.discard(future)
-
-    def _wake(self) -> None:
-        for future in self._waiting:
-            if not future.done():
-                future.set_result(None)
+            await self._bell.heard()
 
 
 class Pump:
