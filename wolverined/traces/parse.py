@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: MIT
+"""Finds the stack traces in an application's output: one pass over the lines, each parser where its shape begins."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from wolverined.model import Trace
+from wolverined.traces import generic, node, python
+from wolverined.traces.found import Found
+from wolverined.traces.lines import Stream, newest, streams
+from wolverined.traces.owner import Owner
+
+MAX_TRACES = 64
+
+# What a line must begin with to be worth a closer look. A header of Node ends in ":LINE".
+_BEGIN = re.compile(r'(?P<frame>[ \t]+at )|(?P<file>[ \t|]*File ")|(?P<header>[^ \t\n].*:\d{1,9}$)')
+
+
+def parse(lines: Sequence[str] | str, *, app_root: str, aliases: Sequence[str] = ()) -> list[Trace]:
+    """Find the stack traces in output, newest last.
+
+    Args:
+        lines: The output as lines or as one text; only its newest MiB is read.
+        app_root: The application's directory, absolute: files below it that are no dependency are own.
+        aliases: Other absolute names of that directory.
+
+    Returns:
+        At most 64 traces. A trace whose begin or end is missing is marked partial. When no parser knows
+        any, at most one trace of language "generic".
+    """
+    owner = Owner(app_root, aliases)
+    texts = newest(lines)
+    sorted_out = streams(texts)
+    found = [(stream.numbers[each.end - 1], each.trace) for stream in sorted_out for each in _scan(stream, owner)]
+    if not found:
+        last = generic.read(texts, owner)
+        return [last.trace] if last else []
+    found.sort(key=lambda each: each[0])
+    return [trace for _, trace in found[-MAX_TRACES:]]
+
+
+def _scan(stream: Stream, owner: Owner) -> list[Found]:
+    lines = stream.lines
+    traces: list[Found] = []
+    at = floor = 0
+    begin = _BEGIN.match
+    while at < len(lines):
+        line = lines[at]
+        found: Found | None = None
+        if python.HEADER in line:
+            found = python.read(lines, at, owner)
+        elif match := begin(line):
+            found = _look(lines, at, floor, match.lastgroup or "", owner)
+        elif python.FATAL in line:
+            found = python.read_fatal(lines, at, owner)
+        if found is None:
+            at += 1
+            continue
+        traces.append(found)
+        at = floor = max(found.end, at + 1)
+    return traces
+
+
+def _look(lines: Sequence[str], at: int, floor: int, shape: str, owner: Owner) -> Found | None:
+    """Look closer at a line that begins like a trace."""
+    if shape == "file":
+        # A traceback whose header is missing: a syntax error has none, and the oldest line kept may be inside one.
+        return python.read(lines, at, owner) if python.begins(lines[at]) else None
+    if shape == "frame":
+        return node.read(lines, at, owner, floor=floor) if node.frame(lines[at], owner) else None
+    return node.read(lines, at, owner, floor=floor) if node.header(lines, at) else None
