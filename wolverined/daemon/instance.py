@@ -86,7 +86,7 @@ class Daemon:
             "policy": heal.policy.value,
             "auto_risk": heal.auto_risk,
             "held_until": holding if holding > self._clock.wall() else None,
-            "store_lost": self._store.lost + self._narrator.lost,
+            "store_lost": self._store.lost,
         }
 
     def config(self) -> dict[str, Any]:

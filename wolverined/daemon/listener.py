@@ -7,7 +7,6 @@ ring of lines that `wolverinectl logs` shows to those who may read them.
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -17,11 +16,13 @@ from wolverined.daemon.desk import Desk
 from wolverined.daemon.narrator import Narrator
 from wolverined.errors import SpawnError
 from wolverined.heal.dispatch import Dispatcher
+from wolverined.linux.leaf import Stuck
 from wolverined.linux.ports import Holder
-from wolverined.model import AppState, Exit, Incident, IncidentKind, LogLine, NewIncident, Request
+from wolverined.model import AppState, Exit, Incident, IncidentKind, LogLine, NewIncident
 from wolverined.redact import Redactor
 from wolverined.sense.incidents import from_exit
 from wolverined.sense.reports import CrashReport
+from wolverined.supervise.status import exit_words
 from wolverined.traces import fingerprint, parse
 
 _EVENT_OF_STATE = {
@@ -72,7 +73,7 @@ class Listener:
         ready = "" if exit.ready or exit.asked else " before it was ready"
         self._narrator.tell(
             "app.exit",
-            f"generation {exit.generation} ended with {words} after {exit.uptime_s:.1f} s{ready}",
+            f"generation {exit.generation} ended: {words}, after {exit.uptime_s:.1f} s{ready}",
             severity="info" if exit.asked else "error",
             generation=exit.generation,
         )
@@ -121,6 +122,11 @@ class Listener:
         )
         self._take(new, ())
 
+    def stuck(self, processes: tuple[Stuck, ...]) -> None:
+        """Name what even SIGKILL must wait for: no second copy starts beside it."""
+        names = ", ".join(f"{one.name} ({one.pid}) in {one.wchan or 'the kernel'}" for one in processes)
+        self._narrator.tell("app.stuck", f"cannot be killed yet: {names or 'unknown'}", severity="critical")
+
     def crash_report(self, report: CrashReport) -> None:
         """Keep what a dying process told of itself until its exit is noticed."""
         self._reports[report.generation] = report
@@ -140,19 +146,3 @@ _REPORTS_KEPT = 16
 
 def _nothing(_state: AppState, _why: str) -> None:
     """Stand in until somebody wants to know."""
-
-
-def exit_words(exit: Exit) -> str:  # noqa: A002  the vocabulary's word
-    """An exit in words: "code 1", "SIGKILL", "SIGKILL (out of memory)"."""
-    if exit.signal is None:
-        return f"code {exit.code}"
-    try:
-        name = signal.Signals(exit.signal).name
-    except ValueError:
-        name = f"signal {exit.signal}"
-    return f"{name} (out of memory)" if exit.oom else name
-
-
-def redact_request(request: Request, redactor: Redactor) -> Request:
-    """A request without the secrets that it carries."""
-    return redactor.request(request)

@@ -2,7 +2,7 @@
 """The one mouth of the daemon: every event is stored, then told (journal or console).
 
 Durable first: an event is in the store before anybody hears of it. A store that cannot write (disk
-full) does not silence us: the event is told all the same and the loss is counted.
+full) does not silence us: it keeps the event in memory and counts, and the event is told all the same.
 """
 
 from __future__ import annotations
@@ -10,13 +10,12 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import deque
+from collections.abc import Callable
 from typing import Any, TextIO
 
 import structlog
 
-from wolverined.clock import Clock
 from wolverined.daemon.console import Console, Renderer, has_unicode, wants_colour
-from wolverined.errors import StoreError
 from wolverined.linux.journal import Journal, stderr_is_journal
 from wolverined.model import Event, LogLine
 from wolverined.redact import Redactor
@@ -45,8 +44,7 @@ class Narrator:
     Args:
         name: The instance, for journal fields.
         store: Where events go first.
-        redactor: Takes secrets out of every event.
-        clock: Labels events.
+        redactor: Gives what takes secrets out of every event.
         environ: Decides about colours.
         out: The console's stream when there is no journal.
         as_json: One JSON object a line instead of the rendering for a person.
@@ -57,8 +55,7 @@ class Narrator:
         *,
         name: str,
         store: Store,
-        redactor: Redactor,
-        clock: Clock,
+        redactor: Callable[[], Redactor],
         environ: dict[str, str],
         out: TextIO = sys.stderr,
         as_json: bool = False,
@@ -66,7 +63,6 @@ class Narrator:
         self._name = name
         self._store = store
         self._redactor = redactor
-        self._clock = clock
         self._journal = Journal() if stderr_is_journal() else None
         self._console = None if self._journal else Console(out)
         self._renderer = Renderer(colour=wants_colour(out, environ), unicode=has_unicode(out))
@@ -75,9 +71,8 @@ class Narrator:
         self._lines: deque[LogLine] = deque()
         self._line_bytes = 0
         self._line_cursor = 0
-        self._last_event = store.events.last_cursor()
+        self._last_event = store.events.newest
         self._grown = asyncio.Event()
-        self.lost = 0
 
     def _logger(self) -> Any:
         render = structlog.processors.JSONRenderer() if self._as_json else self._renderer
@@ -96,14 +91,9 @@ class Narrator:
         fields: dict[str, Any] | None = None,
     ) -> None:
         """Record one event and tell it."""
-        message = self._redactor.text(message)
+        message = self._redactor().text(message)
         about: dict[str, Any] = {"severity": severity, "generation": generation, "incident": incident, "repair": repair}
-        at = self._clock.wall()
-        try:
-            event = self._store.events.append(name, message, fields=fields or {}, **about)
-        except StoreError:
-            self.lost += 1
-            event = Event(cursor=self._last_event, at=at, name=name, message=message, fields=fields or {}, **about)
+        event = self._store.events.append(name, message, fields=fields or {}, **about)
         self._last_event = event.cursor
         self._publish(event)
         self._wake()
@@ -162,6 +152,11 @@ class Narrator:
         """The app's lines after `cursor`, oldest first; 0 gives what is kept."""
         after = [line for line in self._lines if line.cursor > cursor]
         return after[:limit]
+
+    @property
+    def line_cursor(self) -> int:
+        """The cursor of the newest line; 0 before the first."""
+        return self._line_cursor
 
     async def lines_grown(self, cursor: int) -> None:
         """Return once there is a line after `cursor`."""

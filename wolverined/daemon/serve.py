@@ -7,8 +7,9 @@ import argparse
 import asyncio
 import contextlib
 import ctypes
-import fcntl
 import faulthandler
+import fcntl
+import grp
 import os
 import random
 import signal
@@ -24,7 +25,7 @@ from wolverined.clock import Clock, SystemClock
 from wolverined.config.environment import override
 from wolverined.config.load import load
 from wolverined.config.schema import Config
-from wolverined.control.access import Access, machine_groups
+from wolverined.control.access import ADMIN_GROUP, VIEW_GROUP, Access, GroupIds
 from wolverined.control.server import SOCKET_NAME, Server
 from wolverined.daemon.desk import Desk
 from wolverined.daemon.instance import Daemon
@@ -32,10 +33,13 @@ from wolverined.daemon.listener import Listener
 from wolverined.daemon.narrator import Narrator
 from wolverined.errors import ConfigError, Conflict, StoreError, WolverineError
 from wolverined.heal.dispatch import Dispatcher, plans
+from wolverined.linux import proc
 from wolverined.linux.credentials import Credentials
-from wolverined.linux.hierarchy import open_hierarchy
-from wolverined.linux.notify import Notifier
+from wolverined.linux.hierarchy import open_hierarchy, parse_own_cgroup
+from wolverined.linux.leaf import Hierarchy
+from wolverined.linux.notify import open_notifier
 from wolverined.linux.runtime import make_private_dir, runtime_dir, state_dir
+from wolverined.model import Request
 from wolverined.redact import Redactor, known_secrets
 from wolverined.sense.probes import ProberFactory
 from wolverined.sense.reports import ReportServer
@@ -97,13 +101,13 @@ class _Composition:
             name=self._name,
             store=self._store,
             redactor=lambda: self._redactor,
-            clock=self._clock,
             environ=self._environ,
             as_json=self._json_log,
         )
         stack.callback(self._narrator.close)
-        self._notifier = Notifier()
-        self._make_runtime_dir(credentials)
+        self._notifier = open_notifier()
+        stack.callback(self._notifier.close)
+        self._make_runtime_dir()
         hierarchy = open_hierarchy(self._name, state_dir=self._state_dir)
         stack.callback(hierarchy.close)
         self._say_start(hierarchy.weaknesses)
@@ -125,8 +129,8 @@ class _Composition:
                 self._runtime_dir / "app" / "report.sock",
                 app_uid=credentials.uid,
                 on_crash=self._listener.crash_report,
-                generation=lambda: int(self._supervisor.status()["generation"]),
-                redact=lambda request: self._redactor.request(request),
+                generation=lambda: self._supervisor.generation,
+                redact=self._redact_request,
             )
         )
         dispatcher = Dispatcher(
@@ -166,8 +170,8 @@ class _Composition:
             app_uid=credentials.uid,
             own_uid=own,
             run_as_user=own != 0,
-            in_app_tree=hierarchy.holds,
-            groups=machine_groups(),
+            in_app_tree=lambda pid: _is_ours(hierarchy, pid),
+            groups=GroupIds(admin=_gid(ADMIN_GROUP), view=_gid(VIEW_GROUP)),
         )
         server = Server(self._daemon, self._runtime_dir / SOCKET_NAME, access)
         await server.start()
@@ -241,7 +245,7 @@ class _Composition:
         return build_environment(
             self._config,
             credentials=credentials,
-            generation=int(self._supervisor.status()["generation"]),
+            generation=self._supervisor.generation,
             runtime_dir=self._runtime_dir,
             base=self._environ,
         )
@@ -253,9 +257,12 @@ class _Composition:
         ours = {name: self._environ[name] for name in KEYS if self._environ.get(name)}
         return Redactor(known_secrets({**environment, **ours}))
 
-    def _make_runtime_dir(self, credentials: Credentials) -> None:
+    def _make_runtime_dir(self) -> None:
         make_private_dir(self._runtime_dir, 0o711)
         make_private_dir(self._runtime_dir / "app", 0o711)
+
+    def _redact_request(self, request: Request) -> Request:
+        return self._redactor.request(request)  # the redactor of the moment: a reload may change it
 
     def _hooks_dir(self) -> Path:
         return Path(__file__).parent.parent / "hooks"
@@ -270,9 +277,9 @@ class _Composition:
         )
 
     def _heal_says(self, name: str, message: str, fields: dict[str, Any]) -> None:
-        known = {key: str(fields.get(key, "")) for key in ("incident", "repair")}
+        incident, repair = str(fields.get("incident", "")), str(fields.get("repair", ""))
         severity = str(fields.get("severity", "info"))
-        self._narrator.tell(name, message, severity=severity, fields=fields, **known)
+        self._narrator.tell(name, message, severity=severity, fields=fields, incident=incident, repair=repair)
 
     def _say_start(self, weaknesses: tuple[str, ...]) -> None:
         heal = self._config.heal
@@ -300,6 +307,20 @@ def _only_one(directory: Path) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
+
+
+def _is_ours(hierarchy: Hierarchy, pid: int) -> bool:
+    """Whether a pid belongs to a process that we started; a pid that is gone counts as ours: it cannot be asked."""
+    text = proc.read(f"/proc/{pid}/cgroup")
+    cgroup = parse_own_cgroup(text) if text is not None else None
+    return text is None or hierarchy.owns(cgroup=cgroup or "", pid=pid)
+
+
+def _gid(name: str) -> int | None:
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        return None
 
 
 def _hide_environment() -> None:

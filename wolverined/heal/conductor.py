@@ -25,7 +25,7 @@ from wolverined.heal.operation import Operation
 from wolverined.heal.prove import Prover
 from wolverined.heal.roles import Roles
 from wolverined.heal.stream import Channel
-from wolverined.heal.surgeon.client import SurgeonClient, Taken
+from wolverined.heal.surgeon.client import Reading, SurgeonClient
 from wolverined.model import Evidence, Incident, Repair, RepairState
 from wolverined.redact import Redactor, known_secrets
 from wolverined.store import Store
@@ -88,7 +88,8 @@ class Conductor:
     async def _heal(self) -> Result:
         incident = self._incident()
         if not self._store.durable:
-            return Result(conclusion=Conclusion.NOTHING, said="the state directory is unusable, so no repair could be undone")
+            said = "the state directory is unusable, so no repair could be undone"
+            return Result(conclusion=Conclusion.NOTHING, said=said)
         async with self._surgeon() as surgeon:
             taken = await self._take(surgeon)
             if (wait_s := self._settling(taken)) > 0:
@@ -103,7 +104,7 @@ class Conductor:
                 return Result(conclusion=Conclusion.NOTHING, said=why_not)
             return await self._act(standing, incident, surgeon)
 
-    async def _climb(self, evidence: Evidence, taken: Taken) -> tuple[Standing | None, str]:
+    async def _climb(self, evidence: Evidence, taken: Reading) -> tuple[Standing | None, str]:
         timeout_s = self._job.config.heal.timeout_s
         prover = Prover(
             open_trial=lambda: self._roles.open("trial", deadline_s=timeout_s),
@@ -155,7 +156,8 @@ class Conductor:
         known = {"repair": repair.id, "verdict": verdict.outcome.value}
         if step is Next.OBSERVE:
             said = f"{repair.id} is {verdict.outcome.value}: {verdict.reason}; nothing was touched"
-            return Result(conclusion=Conclusion.OBSERVED, said=said, hint=f"see: wolverinectl diff NAME {repair.id}", **known)
+            hint = f"see: wolverinectl diff {self._job.name} {repair.id}"
+            return Result(conclusion=Conclusion.OBSERVED, said=said, hint=hint, **known)
         why = "; ".join(standing.reasons) if not standing.low_risk else ""
         note = why or verdict.reason
         self._store.repairs.update(repair.id, state=RepairState.APPROVAL, note=note)
@@ -167,7 +169,8 @@ class Conductor:
         """Put in a repair that an operator approved; what was approved is exactly what is applied."""
         repair = self._repair()
         if repair.state not in _APPROVABLE:
-            raise Conflict(f"{repair.id} is {repair.state.value}", hint="only a proposal or a rolled back repair can be approved")
+            hint = "only a proposal or a rolled back repair can be approved"
+            raise Conflict(f"{repair.id} is {repair.state.value}", hint=hint)
         if self._job.sha256 and self._job.sha256 != repair.sha256:
             raise Conflict(f"{repair.id} has another sha256: {repair.sha256}", hint="look at the diff again")
         fingerprint = self._store.repairs.stored(repair.id).fingerprint
@@ -210,7 +213,7 @@ class Conductor:
             async with self._surgeon() as surgeon:
                 said = await transaction.recover(surgeon=surgeon, store=self._store, state_dir=self._state_dir)
         for repair in self._store.repairs.list(limit=50):
-            if repair.state in (RepairState.PROPOSED, RepairState.PROVING) and repair.ended_at is None and not repair.verdict:
+            if repair.state in _BEGUN and repair.verdict is None:
                 self._store.repairs.update(
                     repair.id, state=RepairState.FAILED, note="the heal was cut off", ended_at=self._clock.wall()
                 )
@@ -242,11 +245,11 @@ class Conductor:
         async with self._roles.open("surgeon", deadline_s=deadline_s) as channel:
             yield SurgeonClient(channel, root=self._source())
 
-    async def _take(self, surgeon: SurgeonClient) -> Taken:
+    async def _take(self, surgeon: SurgeonClient) -> Reading:
         heal = self._job.config.heal
         return await surgeon.snapshot(allow=heal.allow, deny=heal.deny)
 
-    def _settling(self, taken: Taken) -> float:
+    def _settling(self, taken: Reading) -> float:
         """Seconds that a fresh source is still left alone; what we wrote ourselves is not fresh."""
         if self._job.asked:
             return 0.0
@@ -274,6 +277,7 @@ class Conductor:
         await self._supervisor.call("say", {"name": name, "message": self._redactor.text(message), "fields": fields})
 
 
+_BEGUN = (RepairState.PROPOSED, RepairState.PROVING)
 _APPROVABLE = (RepairState.APPROVAL, RepairState.PROPOSED, RepairState.UNPROVABLE, RepairState.ROLLED_BACK)
 _IN_PLACE = (RepairState.APPLIED, RepairState.PROBATION, RepairState.VERIFIED, RepairState.STABLE)
 _REJECTABLE = (RepairState.APPROVAL, RepairState.PROPOSED, RepairState.UNPROVABLE)

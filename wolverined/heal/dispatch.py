@@ -107,7 +107,9 @@ class Dispatcher:
                     result = msgspec.structs.replace(result, hint=recovered.said or result.hint)
             finally:
                 if held:
-                    await self._app.release(timeout_s=1.0)
+                    # An operator who stopped the app meanwhile is obeyed: then it stays down.
+                    with contextlib.suppress(WolverineError):
+                        await self._app.release(timeout_s=1.0)
             return result
 
     async def _conduct(self, job: Job) -> tuple[Result, bool, bool]:

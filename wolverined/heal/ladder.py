@@ -7,7 +7,6 @@ a recorded repair whatever becomes of it, and what a rung refuted is evidence fo
 
 from __future__ import annotations
 
-
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 

@@ -204,6 +204,11 @@ class Supervisor:
         """The word that users see."""
         return shown(self._life)
 
+    @property
+    def generation(self) -> int:
+        """The number of the newest generation; 0 before the first."""
+        return self._life.generation
+
     def status(self) -> dict[str, object]:
         """What is to be known about it now, as plain data (DESIGN 7.8)."""
         return describe(
