@@ -10,14 +10,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from wolverined.heal.remedies import undefined_name
+from wolverined.heal.remedies import (
+    javascript_member,
+    missing_module,
+    python_attribute,
+    python_import,
+    undefined_name,
+)
 from wolverined.heal.remedies.clue import Clue, Fix, Workspace, clues, splice
 from wolverined.heal.syntax import check_syntax
 from wolverined.model import Evidence, FileChange, Proposal, RepairMode, Snapshot, Trace
 
 MAX_TRACES = 8
 
-_REMEDIES: tuple[Callable[[Clue], Fix | None], ...] = (undefined_name.propose,)
+_REMEDIES: tuple[Callable[[Clue], Fix | None], ...] = (
+    undefined_name.propose,
+    python_import.propose,
+    python_attribute.propose,
+    javascript_member.propose,
+    missing_module.propose,
+)
 
 
 def propose(evidence: Evidence, snapshot: Snapshot) -> list[Proposal]:

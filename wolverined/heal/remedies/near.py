@@ -109,6 +109,26 @@ def near(wrong: str, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
+def agreed(wrong: str, names: Iterable[str], hint: str = "", *, complete: bool = True) -> str | None:
+    """Find the one near name, heeding the runtime's own suggestion where there is one.
+
+    The runtime names one of several equally near names without saying so, and what stands in a log may be
+    forged: so the hint must be a name that exists, and the names must not speak against it.
+
+    Args:
+        wrong: The name that does not exist.
+        names: The names that do, as far as they are known.
+        hint: The runtime's suggestion, or nothing.
+        complete: Whether `names` holds them all; if not, a hint outside of it counts when it is near.
+    """
+    known = set(names)
+    close = near(wrong, known)
+    if not hint or hint == wrong:
+        return close[0] if len(close) == 1 else None
+    exists = hint in known or (not complete and slips(wrong, hint) is not None)
+    return hint if exists and not differ(wrong, hint) and close in ((), (hint,)) else None
+
+
 def kindred(wrong: str, names: Iterable[str]) -> str | None:
     """Find the one name that says the same with another verb: `fetchUsers` for `getUsers`.
 

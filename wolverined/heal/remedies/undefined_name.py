@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from wolverined.heal.remedies import javascript_scopes, python_scopes
 from wolverined.heal.remedies.clue import Clue, Fix, Splice
-from wolverined.heal.remedies.near import differ, near
+from wolverined.heal.remedies.near import agreed
 from wolverined.heal.remedies.scopes import Scopes
 from wolverined.heal.remedies.tree import Node
 from wolverined.heal.remedies.vocabulary import NODE_GLOBALS
@@ -77,12 +77,7 @@ def _uses(scopes: Scopes, name: str) -> Iterator[Node]:
 
 def _meant(clue: Clue, scopes: Scopes, wrong: str, at: Node) -> str | None:
     visible = scopes.visible(at) | _BUILTINS[scopes.source.language]
-    close = near(wrong, visible)
-    if scopes.source.language == "python" and clue.hint and clue.hint != wrong:
-        # The runtime names one of several equally near names without saying so: then nobody knows.
-        sure = clue.hint in visible and not differ(wrong, clue.hint) and close in ((), (clue.hint,))
-        return clue.hint if sure else None
-    return close[0] if len(close) == 1 else None
+    return agreed(wrong, visible, clue.hint if scopes.source.language == "python" else "")
 
 
 def _target(scopes: Scopes, name: str, at: Node) -> tuple[int, ...] | None:
