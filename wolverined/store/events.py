@@ -45,7 +45,7 @@ class Events:
 
     @property
     def newest(self) -> int:
-        """The cursor of the newest event that this process wrote or found."""
+        """The cursor of the newest event that this process wrote or found; 0 before the first."""
         return self._newest
 
     @property

@@ -17,8 +17,9 @@ _PUT = """
 class Quarantine(msgspec.Struct, frozen=True, kw_only=True):
     """The rest that a fingerprint has been given.
 
-    `level` counts the steps of the backoff that were taken; `until_wall` is None for a fingerprint that
-    stays out until an operator lifts it; `since_wall` is when the rest began; `attempts` counts failed heals; `lifted` grants one try.
+    `level` counts the steps of the backoff that were taken, `attempts` the heals that failed. The rest
+    began at `since_wall`; `until_wall` is None for a fingerprint that stays out until an operator lifts
+    it. `lifted` grants one try.
     """
 
     fingerprint: str
