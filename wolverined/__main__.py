@@ -43,6 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the daemon; the exit code says how it ended (78: the configuration cannot be used)."""
     try:
         args = parser().parse_args(argv)
+        # asyncio takes TLS along when it finds it: 4 MB of OpenSSL in a process that speaks to Unix
+        # sockets and probes plain HTTP. It is written to do without; children start afresh and have it.
+        sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]  # the import system's own "there is none"
         # What the daemon needs is imported only now: `--version` and a wrong option answer at once.
         from wolverined.daemon import main as run_daemon  # noqa: PLC0415
 

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from support.fake_instance import FakeInstance
+from support.places import eventually
+
 from wolverined.control.access import Access, GroupIds
 from wolverined.control.server import SOCKET_NAME, Limits, Server
 
@@ -32,7 +34,7 @@ def operator_access() -> Access:
     """The access of `wolverined run` in whoever's terminal runs the tests."""
     uid = os.getuid()
     return Access(
-        app_uid=uid if uid else APP_UID,
+        app_uid=uid or APP_UID,
         own_uid=uid,
         run_as_user=uid != 0,
         in_app_tree=lambda _pid: False,
@@ -69,15 +71,9 @@ class Served:
 
         return asyncio.run_coroutine_threadsafe(run(), self._loop).result(timeout=10)
 
-    def until(self, condition: Callable[[], bool], *, timeout_s: float = 10.0) -> None:
+    def until(self, condition: Callable[[], bool], *, within_s: float = 10.0) -> None:
         """Return when `condition` holds in the server's loop."""
-
-        async def wait() -> None:
-            async with asyncio.timeout(timeout_s):
-                while not condition():
-                    await asyncio.sleep(0.005)
-
-        asyncio.run_coroutine_threadsafe(wait(), self._loop).result(timeout=timeout_s + 5)
+        eventually(lambda: self.do(condition), within_s=within_s)
 
     def connections(self) -> int:
         """How many connections are served."""

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
+# ruff: noqa: D102  (the methods of the protocol are documented in control/interfaces.py)
 """An instance without an application, for tests of the control API and of the command line."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
@@ -55,7 +57,13 @@ class FakeInstance:
         self.gate = asyncio.Event()
         self.gate.set()
         self.broken: Exception | None = None
-        self.heal_result: dict[str, Any] = {"incident": "i1", "repair": "r1", "verdict": "proven", "said": "healed"}
+        self.heal_result: dict[str, Any] = {
+            "conclusion": "healed",
+            "said": "r1 applied and verified",
+            "hint": "",
+            "repair": "r1",
+            "verdict": "proven",
+        }
         self._grown = asyncio.Event()
         self._lines_made = 0
         self._events_made = 0
@@ -71,6 +79,9 @@ class FakeInstance:
             "uptime_s": 192.4,
             "restarts": 2,
             "memory_bytes": 50_000_000,
+            "held_until": time.time() + 600,
+            "backoff_until": None,
+            "last_exit": "SIGKILL",
             "tree": [4242, 4243],
             "healing": False,
             "incidents_open": 1,
@@ -85,7 +96,12 @@ class FakeInstance:
         }
 
     def usage(self) -> dict[str, Any]:
-        return {"calls": 2, "tokens": 12345, "cost_usd": 0.0123, "by_model": {"m1": {"tokens": 12345, "cost_usd": None}}}
+        return {
+            "calls": 2,
+            "tokens": 12345,
+            "cost_usd": 0.0123,
+            "by_model": {"m1": {"tokens": 12345, "cost_usd": None}},
+        }
 
     def incidents(self, *, limit: int, open_only: bool) -> list[Incident]:
         found = [INCIDENT, msgspec.structs.replace(INCIDENT, id="i2", state=IncidentState.CLOSED, closed_by="r1")]
@@ -155,23 +171,28 @@ class FakeInstance:
 
     def heal_steps(self, change_id: str) -> None:
         """What a heal tells of itself."""
-        self.event("heal.step", "gathered evidence of i1", fields={"change": change_id})
+        self.event("heal.step", "proposal by remedy misspelt-name: nmae is a misspelt name")
+        self.event("heal.step", "of another heal", fields={"change": "c0"})
+        self.event("app.exit", "no step of a heal")
         rung = {"change": change_id, "rung": "R3", "name": "boot", "baseline": "bad", "patched": "ok", "passed": True}
         self.event("heal.step", "R3 boot", fields=rung)
 
     def line(self, text: str, *, stream: str = "stdout") -> None:
         """The application writes a line."""
         self._lines_made += 1
-        self.lines.append(
-            LogLine(cursor=self._lines_made, at=1_700_000_000.0, stream=stream, text=text, generation=7)
-        )
+        self.lines.append(LogLine(cursor=self._lines_made, at=1_700_000_000.0, stream=stream, text=text, generation=7))
         self._grow()
 
     def event(self, name: str, message: str, *, fields: dict[str, Any] | None = None, severity: str = "info") -> None:
         """Something happens."""
         self._events_made += 1
         event = Event(
-            cursor=self._events_made, at=1_700_000_000.0, name=name, message=message, severity=severity, fields=fields or {}
+            cursor=self._events_made,
+            at=1_700_000_000.0,
+            name=name,
+            message=message,
+            severity=severity,
+            fields=fields or {},
         )
         self.event_list.append(event)
         self._grow()
@@ -184,7 +205,9 @@ class FakeInstance:
         if action == "heal":
             return self.heal_result
         if action == "reload":
-            return {"diff": ["probe.interval_s: 3.0 -> 5.0"]}
+            return {"changed": [{"key": "probe.interval_s", "old": "3.0", "new": "5.0"}], "warnings": ["a note"]}
+        if action == "hold":
+            return {"held_until": time.time() + args["for_s"] if args["for_s"] else None}
         self.state = {"start": "ready", "stop": "stopped"}.get(action, self.state)
         return None
 
@@ -213,7 +236,9 @@ INCIDENT = Incident(
         errors=(ErrorLink("NameError", "name 'nmae' is not defined"),),
         frames=(Frame(path="app.py", line=1, function="main", source="print(nmae)", own=True),),
     ),
-    exit=Exit(generation=7, code=1, uptime_s=12.0, tail=("hello", "Traceback \x1b]0;owned\x07(most recent call last):")),
+    exit=Exit(
+        generation=7, code=1, uptime_s=12.0, tail=("hello", "Traceback \x1b]0;owned\x07(most recent call last):")
+    ),
     request=Request(method="GET", path="/cart"),
 )
 REPAIR = Repair(

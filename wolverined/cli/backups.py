@@ -14,7 +14,7 @@ def run(invocation: Invocation) -> int:
     """`backups NAME [restore ID]`."""
     target, rest = invocation.aim("", "restore b#")
     if rest:
-        return carry_out(invocation, target, f"/v1/backups/{rest[1]}/restore")
+        return carry_out(invocation, target, f"/v1/backups/{rest[1]}/restore", live=True)
     found = target.client.get("/v1/backups")
     if invocation.args.json:
         invocation.terminal.json(found)

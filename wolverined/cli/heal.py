@@ -1,45 +1,36 @@
 # SPDX-License-Identifier: MIT
-"""`heal`: asks for a heal and shows its rungs and its verdict as they come.
-
-Two connections are watched at once, the stream of events and the end of the change, so nothing is
-polled; what the stream had not brought when the change ended is read by cursor afterwards.
-"""
+"""`heal`: asks for a heal and shows its rungs and its verdict as they come."""
 
 from __future__ import annotations
 
-import select
 import sys
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from wolverined.cli.operations import LONGEST_POLL_S, add_waiting, begin, ended, too_late
+from wolverined.cli.operations import add_waiting, carry_out
 from wolverined.cli.options import Command, Invocation, Parser, Target, add_words
-from wolverined.cli.terminal import STATE_COLOURS, Terminal, clean
-from wolverined.control.client import Pending, Stream
+from wolverined.cli.progress import watched
+from wolverined.cli.terminal import DIM, STATE_COLOURS, Terminal, clean
 from wolverined.errors import UsageError
 
 TIMEOUT_S = 900.0
 REPORT_MAX = 65536
-_GOOD_STATES = {"approval", "applied", "probation", "verified", "stable"}
+_GOOD = {"well", "healed", "approval", "observed", "done"}
 
 
 def run(invocation: Invocation) -> int:
     """`heal NAME [ID]`."""
-    args = invocation.args
+    args, terminal = invocation.args, invocation.terminal
     target, rest = invocation.aim("", "i#")
     body = {"incident": rest[0] if rest else "", "dry_run": args.dry_run, "report": read_report(args.report)}
     if args.no_wait:
-        change = begin(target.client, "/v1/heal", body)
-        invocation.terminal.json(change) if args.json else invocation.terminal.say(str(change["id"]))
-        return 0
-    with target.client.stream("/v1/events?follow=true&n=0") as stream:
-        change = _watch(invocation, target, stream, begin(target.client, "/v1/heal", body))
-    result = ended(change).get("result") or {}
+        return carry_out(invocation, target, "/v1/heal", body)
+    change = watched(invocation, target, "/v1/heal", body, incident=body["incident"])
+    result = change.get("result") or {}
     if args.json:
-        invocation.terminal.json(change, line=True)
+        terminal.json(change, line=True)
     else:
-        _conclude(invocation.terminal, target, result)
+        _conclude(terminal, target, result)
     return 0 if went_well(result) else 1
 
 
@@ -59,81 +50,9 @@ def read_report(option: str | None) -> str:
 
 def went_well(result: Mapping[str, Any]) -> bool:
     """Whether a heal did what it could: nothing to do, proven, or waiting for a person."""
-    if result.get("state"):
-        return result["state"] in _GOOD_STATES or (result["state"] == "proposed" and result.get("verdict") == "proven")
+    if result.get("conclusion"):
+        return result["conclusion"] in _GOOD
     return result.get("verdict", "proven") in {"", None, "proven"}
-
-
-def _watch(invocation: Invocation, target: Target, stream: Stream, change: dict[str, Any]) -> dict[str, Any]:
-    """Show events of the change until it has ended; the change as it ended."""
-    shown = _Shown(invocation, str(change["id"]))
-    deadline = time.monotonic() + invocation.args.timeout
-    while change.get("state") == "doing":
-        left = min(LONGEST_POLL_S, deadline - time.monotonic())
-        if left <= 0:
-            raise too_late(change)
-        path = f"/v1/changes/{change['id']}/wait?timeout={left:.3f}"
-        with target.client.pending(path, extra_s=left) as waiting:
-            _show_until(waiting, stream, shown)
-            change = waiting.result()
-    shown.records(target.client.get(f"/v1/events?after={shown.cursor}&n=1000"))
-    return change
-
-
-def _show_until(waiting: Pending, stream: Stream, shown: _Shown) -> None:
-    poller = select.poll()
-    poller.register(waiting, select.POLLIN)
-    poller.register(stream, select.POLLIN)
-    while ready := {fd for fd, _ in poller.poll()}:
-        if stream.fileno() in ready:
-            try:
-                shown.records(stream.ready())
-            except EOFError:
-                return
-        if waiting.fileno() in ready:
-            return
-
-
-class _Shown:
-    """Prints each event of one change once."""
-
-    def __init__(self, invocation: Invocation, change: str) -> None:
-        self._terminal = invocation.terminal
-        self._json = invocation.args.json
-        self._change = change
-        self.cursor = 0
-
-    def records(self, records: Iterable[Mapping[str, Any]]) -> None:
-        for record in records:
-            cursor = record.get("cursor")
-            if isinstance(cursor, int):
-                if record.get("type", "event") == "event" and cursor <= self.cursor:
-                    continue
-                self.cursor = cursor
-            fields = record.get("fields")
-            if (
-                not isinstance(fields, dict)
-                or fields.get("change") != self._change
-                or record.get("name") == "audit.change"
-            ):
-                continue
-            if self._json:
-                self._terminal.json(record, line=True)
-            else:
-                self._terminal.say(step_text(self._terminal, record, fields))
-            self._terminal.flush()
-
-
-def step_text(terminal: Terminal, record: Mapping[str, Any], fields: Mapping[str, Any]) -> str:
-    """One step of a heal on one line; a rung with what it saw on the copy without and with the patch."""
-    message = clean(str(record.get("message", "")))
-    if "rung" not in fields:
-        return f"  {terminal.paint(message, STATE_COLOURS.get(str(record.get('severity')), ''))}"
-    rung, name = clean(str(fields["rung"])), clean(str(fields.get("name", "")))
-    seen = f"{clean(str(fields.get('baseline', '')))} {terminal.arrow} {clean(str(fields.get('patched', '')))}"
-    detail = clean(str(fields.get("detail", "")))
-    line = f"    {terminal.tick(good=bool(fields.get('passed')))} {rung:<3} {name:<16} {seen:<20} {detail}"
-    return line.rstrip()
 
 
 def _conclude(terminal: Terminal, target: Target, result: Mapping[str, Any]) -> None:
@@ -142,6 +61,8 @@ def _conclude(terminal: Terminal, target: Target, result: Mapping[str, Any]) -> 
     head = "  ".join([*facts, *([terminal.paint(verdict, STATE_COLOURS.get(verdict, ""))] if verdict else [])])
     said = clean(str(result.get("said", ""))) or f"{target.name} is well; there was nothing to heal"
     terminal.say(f"{head}  {said}" if head else said)
+    if result.get("hint"):
+        terminal.say(terminal.paint(clean(str(result["hint"])), DIM))
 
 
 def _declare(parser: Parser) -> None:

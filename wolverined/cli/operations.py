@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from wolverined.cli.options import Invocation, Parser, Target, seconds
-from wolverined.cli.terminal import Terminal, clean
+from wolverined.cli.terminal import DIM, STATE_COLOURS, Column, Terminal, clean, duration
 from wolverined.control.client import Client, error_of
 from wolverined.errors import TimedOut
 
@@ -66,30 +66,50 @@ def too_late(change: Mapping[str, Any]) -> TimedOut:
     )
 
 
-def carry_out(invocation: Invocation, target: Target, path: str, body: Mapping[str, Any] | None = None) -> int:
-    """Begin, wait unless told not to, and print what came of it."""
+def carry_out(
+    invocation: Invocation, target: Target, path: str, body: Mapping[str, Any] | None = None, *, live: bool = False
+) -> int:
+    """Begin, wait unless told not to, and print what came of it; `live` shows the steps in between."""
     terminal, args = invocation.terminal, invocation.args
-    change = begin(target.client, path, body)
-    if not args.no_wait:
-        change = wait(target.client, change, args.timeout)
-    if args.json:
-        terminal.json(change)
-    elif args.no_wait:
-        terminal.say(str(change["id"]))
+    if args.no_wait:
+        change = begin(target.client, path, body)
+        terminal.json(change) if args.json else terminal.say(str(change["id"]))
+        return 0
+    if live:
+        from wolverined.cli.progress import watched
+
+        change = watched(invocation, target, path, body)
     else:
-        say_result(terminal, target, change)
+        change = wait(target.client, begin(target.client, path, body), args.timeout)
+    if args.json:
+        terminal.json(change, line=live)
+    else:
+        say_result(terminal, target, change.get("result") or {})
     return 0
 
 
-def say_result(terminal: Terminal, target: Target, change: Mapping[str, Any]) -> None:
-    """The result in words: `said` and `diff` of the result, else how the application is now."""
-    result = change.get("result") or {}
-    if "diff" in result:
-        said = result["diff"] if isinstance(result["diff"], list) else str(result["diff"]).splitlines()
-        for line in said:
-            terminal.say(clean(str(line)))
-    if result.get("said"):
+def say_result(terminal: Terminal, target: Target, result: Mapping[str, Any]) -> None:
+    """The result in words: what was said or changed, else how the application is now."""
+    for warning in result.get("warnings") or ():
+        terminal.say(f"{terminal.paint('warning:', STATE_COLOURS['warn'])} {clean(str(warning))}")
+    if "changed" in result:
+        _say_changed(terminal, result["changed"])
+    elif result.get("said"):
         terminal.say(clean(str(result["said"])))
-    elif "diff" not in result:
-        state = str(target.client.get("/v1/status").get("state", "?"))
+        if result.get("hint"):
+            terminal.say(terminal.paint(clean(str(result["hint"])), DIM))
+    elif "held_until" in result:
+        until = result["held_until"]
+        terminal.say(f"no heal begins for {duration(until - time.time())}" if until else "the hold is lifted")
+    else:
+        state = str(result.get("state") or target.client.get("/v1/status").get("state", "?"))
         terminal.say(f"{target.name}  {terminal.state(state)}")
+
+
+def _say_changed(terminal: Terminal, changed: Any) -> None:
+    if not changed:
+        terminal.say("nothing has changed")
+        return
+    rows = [[str(one.get("key")), str(one.get("old")), terminal.arrow, str(one.get("new"))] for one in changed]
+    columns = [Column("KEY"), Column("WAS", flexible=True), Column(""), Column("IS", flexible=True)]
+    terminal.table(columns, rows)

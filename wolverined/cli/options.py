@@ -79,7 +79,8 @@ def parser_of(name: str, command: Command) -> Parser:
         usage=f"{PROGRAM} {command.usage}",
         description=command.about,
         allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        # A width of our own: argparse would import shutil, and with it every compressor, to ask for one.
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=26, width=100),
         add_help=False,
     )
     command.declare(parser)

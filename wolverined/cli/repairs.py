@@ -11,9 +11,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from wolverined.cli.heal import step_text
 from wolverined.cli.operations import add_waiting, carry_out
 from wolverined.cli.options import Command, Invocation, Parser, Target, add_words, count
+from wolverined.cli.progress import rung_text
 from wolverined.cli.terminal import (
     BOLD,
     CYAN,
@@ -64,13 +64,13 @@ def approve(invocation: Invocation) -> int:
     """`approve NAME ID [--sha256 HEX]`."""
     target, rest = invocation.aim("r#")
     sha256 = invocation.args.sha256.lower() or _seen(invocation, target, rest[0])
-    return carry_out(invocation, target, f"/v1/repairs/{rest[0]}/approve", {"sha256": sha256})
+    return carry_out(invocation, target, f"/v1/repairs/{rest[0]}/approve", {"sha256": sha256}, live=True)
 
 
 def decide(invocation: Invocation) -> int:
     """`reject|rollback NAME ID`."""
     target, rest = invocation.aim("r#")
-    return carry_out(invocation, target, f"/v1/repairs/{rest[0]}/{invocation.name}")
+    return carry_out(invocation, target, f"/v1/repairs/{rest[0]}/{invocation.name}", live=True)
 
 
 def listing(terminal: Terminal, repairs: Sequence[Mapping[str, Any]]) -> None:
@@ -144,7 +144,7 @@ def show(terminal: Terminal, repair: Mapping[str, Any]) -> None:
         pairs.append(("verdict", f"{verdict.get('outcome')}: {clean(str(verdict.get('reason', '')))}"))
     terminal.fields([(name, value) for name, value in pairs if value])
     for check in verdict.get("checks", ()) if isinstance(verdict, dict) else ():
-        terminal.say(step_text(terminal, {}, check))
+        terminal.say(rung_text(terminal, check))
 
 
 def _row(repair: Mapping[str, Any], now: float) -> list[Cell | str]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,22 +15,21 @@ from wolverined.cli.terminal import STATE_COLOURS, Cell, Column, Terminal, clean
 from wolverined.errors import WolverineError
 
 EXIT_NOT = 3
-_SHOWN = {
+_LEFT_OUT = {
     "app",
     "state",
     "generation",
     "pid",
     "uptime_s",
-    "restarts",
-    "memory_bytes",
     "tree",
     "processes",
-    "incidents_open",
-    "healing",
-    "why",
-    "weaknesses",
-    "warnings",
+    "ready_since",
+    "version",
+    "store_lost",
+    "dropped_bytes",
+    "failures",
 }
+"""Keys that are told with another one, or that only programs want."""
 
 
 def status(invocation: Invocation) -> int:
@@ -87,23 +87,40 @@ def show(terminal: Terminal, answer: Mapping[str, Any]) -> None:
     """Print one status for a person."""
     state = str(answer.get("state", "?"))
     terminal.say(f"{terminal.paint(clean(str(answer.get('app', '?'))), '1')}  {terminal.state(state)}")
-    pairs = [
-        ("running", _running(answer)),
-        ("restarts", str(answer["restarts"]) if answer.get("restarts") else ""),
-        ("memory", size(answer["memory_bytes"]) if isinstance(answer.get("memory_bytes"), int) else ""),
-        ("incidents", f"{answer['incidents_open']} open" if answer.get("incidents_open") else ""),
-        ("healing", _healing(answer.get("healing"))),
-        ("why", clean(str(answer.get("why") or ""))),
-    ]
-    for key in ("warnings", "weaknesses"):
-        values = answer.get(key)
-        pairs += [(key[:-2] if key == "weaknesses" else key[:-1], clean(str(one))) for one in values or ()]
-    pairs += [
-        (name.replace("_", " "), clean(str(value)))
-        for name, value in answer.items()
-        if name not in _SHOWN and value not in (None, "", False, 0) and isinstance(value, str | int | float)
-    ]
+    pairs = [("running", _running(answer))]
+    for name, value in answer.items():
+        if name not in _LEFT_OUT:
+            pairs += _pairs_of(name, value)
+    if answer.get("store_lost"):
+        pairs.append(("store", f"{answer['store_lost']} records could not be written"))
     terminal.fields([(name, value) for name, value in pairs if value])
+
+
+def _pairs_of(name: str, value: Any) -> list[tuple[str, str]]:
+    """What a person reads of one key; nothing where there is nothing to tell."""
+    if value in (None, "", False, 0, [], {}):
+        return []
+    match name:
+        case "memory_bytes":
+            return [("memory", size(value))]
+        case "incidents_open":
+            return [("incidents", f"{value} open")]
+        case "healing":
+            return [("healing", "under way" if value is True else _flat(value))]
+        case "held_until":
+            return [("on hold", f"no heal begins for {duration(value - time.time())}")]
+        case "backoff_until":
+            return [("next start", f"in {duration(value - time.time())}")]
+        case "auto_risk":
+            return [("auto risk", "any: a model's repair is applied whatever it does")] if value == "any" else []
+        case "weaknesses" | "warnings":
+            title = "weaker" if name == "weaknesses" else "warning"
+            return [(title, clean(str(one))) for one in value]
+        case "stuck":
+            return [
+                ("stuck", ", ".join(f"{one.get('name')} ({one.get('pid')}) in {one.get('wchan')}" for one in value))
+            ]
+    return [(name.replace("_", " "), _flat(value))]
 
 
 def _running(answer: Mapping[str, Any]) -> str:
@@ -118,10 +135,12 @@ def _running(answer: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _healing(value: Any) -> str:
+def _flat(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {clean(str(item))}" for key, item in value.items() if item not in (None, "", False))
-    return "" if value in (None, False, "") else "under way" if value is True else clean(str(value))
+    if isinstance(value, list):
+        return ", ".join(clean(str(item)) for item in value)
+    return clean(str(value))
 
 
 def _status_of_all(terminal: Terminal, *, as_json: bool) -> int:

@@ -11,7 +11,7 @@ from wolverined.control.access import Level
 from wolverined.control.routes.repairs import Nothing
 from wolverined.control.routing import Call, Handler, Reply, Route, body_of, submit
 
-HOLD_MAX_S = 30 * 86400.0
+HOLD_MAX_S = 7 * 86400.0  # a hold is for a deploy; who wants no heals sets heal.policy
 
 
 class Heal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
