@@ -262,3 +262,17 @@ def test_closing_leaves_nothing(tmp_path: Path, place: Path) -> None:
                 child.close()
 
         asyncio.run(scenario())
+
+
+def test_a_program_is_in_its_leaf_when_spawn_returns(leaf: Leaf) -> None:
+    """A kill right after a start misses nothing: the leaf is populated by then, however slow the shim is."""
+
+    async def scenario() -> None:
+        for _ in range(20):
+            with start(["sleep", "60"], leaf) as child:
+                assert leaf.pids() == [child.pid]
+                leaf.kill()
+                assert await leaf.wait_empty(timeout_s=5)
+                assert (await child.wait()).signal == signal.SIGKILL
+
+    asyncio.run(scenario())

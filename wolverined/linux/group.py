@@ -194,6 +194,7 @@ class GroupHierarchy:
             self.forget(leaf)
         leaf = GroupLeaf(name, mark=f"{name}:{secrets.token_hex(8)}", hierarchy=self)
         self._leaves.append(leaf)
+        self._save()  # before anything starts: a successor finds by the mark what we had no time to note
         return leaf
 
     def stale(self) -> list[Leaf]:

@@ -23,6 +23,7 @@ from wolverined.linux.leaf import Hierarchy
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _RECORD = "cgroup.json"
+_CLAIM_TRIES = 10
 
 
 class Mount(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,27 +144,37 @@ def open_cgroup_hierarchy(name: str, *, state_dir: Path) -> CgroupHierarchy:
 
 def _claim(directory: Path) -> int:
     """Make the directory of this application and lock it: two supervisors would kill each other's children."""
-    while True:
+    for _ in range(_CLAIM_TRIES):
         try:
             directory.mkdir(exist_ok=True)
-            lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            if not directory.parent.is_dir():
-                raise Unavailable(f"{directory.parent} has gone") from None
-            continue  # another supervisor removed it as it ended, between our two calls
         except OSError as error:
             raise Unavailable(f"cannot make cgroups in {directory.parent}: {error.strerror}") from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(lock)
-            raise Conflict(
-                f"another supervisor of {directory.name.removeprefix('wolverine-')} is running",
-                hint="stop it first, or give this one another name",
-            ) from error
-        if _is_there(directory, lock):
+        lock = _lock(directory)
+        if lock is not None:
             return lock
-        os.close(lock)  # it was removed before the lock was ours; the next round makes a new one
+    raise Unavailable(f"{directory} goes as fast as it is made")
+
+
+def _lock(directory: Path) -> int | None:
+    """A lock on the directory; None when another supervisor, which is just ending, removed it meanwhile."""
+    try:
+        lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise Unavailable(f"cannot open {directory}: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(lock)
+        raise Conflict(
+            f"another supervisor of {directory.name.removeprefix('wolverine-')} is running",
+            hint="stop it first, or give this one another name",
+        ) from error
+    if _is_there(directory, lock):
+        return lock
+    os.close(lock)
+    return None
 
 
 def _is_there(directory: Path, fd: int) -> bool:
@@ -187,10 +198,11 @@ def _try_to_join(directory: Path) -> None:
     leaf = directory / "probe"
     try:
         leaf.mkdir(exist_ok=True)
-        with (leaf / "cgroup.procs").open("w", encoding="ascii") as entrance:
-            code = subprocess.call(  # noqa: S602 - a constant line, and the shell is the one that `process` uses
-                "echo 0 >&0", shell=True, stdin=entrance, stderr=subprocess.DEVNULL
-            )
+        entrance = os.open(leaf / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            code = subprocess.call(["/bin/sh", "-c", "echo 0 >&0"], stdin=entrance, stderr=subprocess.DEVNULL)
+        finally:
+            os.close(entrance)
     except OSError as error:
         raise Unavailable(f"cannot use cgroups in {directory.parent}: {error.strerror}") from error
     finally:

@@ -1,0 +1,369 @@
+# SPDX-License-Identifier: MIT
+"""Hierarchies over the life of a supervisor: killed predecessors, second supervisors, old kernels, no cgroup at all."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.leaves import FOREST, RUNAWAY, cgroup_hierarchy, group_hierarchy, python, start
+from support.places import eventually, eventually_async, public_tmp
+
+from wolverined.errors import Conflict, UsageError
+from wolverined.linux import hierarchy as module
+from wolverined.linux.cgroup import CgroupHierarchy, CgroupLeaf
+from wolverined.linux.group import GroupHierarchy
+from wolverined.linux.hierarchy import Unavailable, open_hierarchy
+from wolverined.linux.leaf import Leaf
+
+KINDS = {"cgroup": cgroup_hierarchy, "group": group_hierarchy}
+
+# A supervisor that starts a forest in a leaf and then waits to be killed.
+SUPERVISOR = """
+import pathlib, sys
+from wolverined.linux.group import GroupHierarchy
+from wolverined.linux.hierarchy import open_cgroup_hierarchy
+from wolverined.linux.process import spawn
+kind, name, state, *argv = sys.argv[1:]
+if kind == "cgroup":
+    hierarchy = open_cgroup_hierarchy(name, state_dir=pathlib.Path(state))
+else:
+    hierarchy = GroupHierarchy(name, state_dir=pathlib.Path(state), reason="test")
+child = spawn(argv, leaf=hierarchy.leaf("app-3"), cwd="/", env={"PATH": "/usr/bin:/bin"}, credentials=None)
+print(child.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory that any user may write to."""
+    with public_tmp(mode=0o777) as path:
+        yield path
+
+
+@pytest.fixture
+def name() -> str:
+    """The name of an application that nobody else uses."""
+    return f"test-{secrets.token_hex(4)}"
+
+
+@contextmanager
+def other_supervisor(kind: str, name: str, state: Path, place: Path, *, cgroup: Path | None = None) -> Iterator[int]:
+    """Another supervisor process with a forest of its own; yields its pid, and ends it at the end."""
+    argv = [sys.executable, "-c", SUPERVISOR, kind, name, str(state), *python(FOREST, place)]
+    if cgroup:
+        argv = ["/bin/sh", "-c", f'echo 0 > {cgroup}/cgroup.procs && exec "$@"', "sh", *argv]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.readline()
+        eventually((place / "ready").exists, within_s=10)
+        yield process.pid
+        process.kill()
+
+
+def family(place: Path) -> list[int]:
+    """The pids that the forest wrote down."""
+    return [int((place / name).read_text()) for name in ("plain", "setsid", "daemon")]
+
+
+def gone(pids: list[int]) -> bool:
+    """Whether none of them lives (a zombie that waits for its new parent does not)."""
+    return not any("State:\tZ" not in status for pid in pids if (status := _status(pid)))
+
+
+def _status(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return ""
+
+
+async def empty(leaf: Leaf) -> None:
+    """Kill what lives in a leaf, wait, and give it back."""
+    leaf.kill()
+    assert await leaf.wait_empty(timeout_s=5)
+    leaf.remove()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_successor_finds_and_ends_what_a_killed_supervisor_left(
+    kind: str, name: str, tmp_path: Path, place: Path
+) -> None:
+    """Kill -9 of a supervisor leaves its leaf; the successor lists it, empties it and gives it back."""
+    with KINDS[kind](tmp_path, "probe"):
+        pass  # skips here when there is no cgroup
+    with other_supervisor(kind, name, tmp_path, place) as pid:
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: gone([pid]))
+        assert not gone(family(place))
+        with KINDS[kind](tmp_path, name) as successor:
+            assert [leaf.name for leaf in successor.stale()] == ["app-3"]
+            stale = successor.stale()[0]
+            assert set(family(place)) <= set(stale.pids())
+            with pytest.raises(Conflict):
+                successor.leaf("app-3")
+            asyncio.run(empty(stale))
+            assert gone(family(place))
+            assert successor.stale() == []
+            assert successor.leaf("app-3").pids() == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_closing_ends_what_a_predecessor_left(kind: str, name: str, tmp_path: Path, place: Path) -> None:
+    """A successor that closes without looking at stale leaves leaves nothing of them either."""
+    with KINDS[kind](tmp_path, "probe"):
+        pass
+    with other_supervisor(kind, name, tmp_path, place) as pid:
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: gone([pid]))
+        with KINDS[kind](tmp_path, name):
+            pass
+        assert gone(family(place))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_supervisors_of_one_application_do_not_fight(kind: str, name: str, tmp_path: Path, place: Path) -> None:
+    """A second supervisor is refused with a hint, and the first one's processes are untouched."""
+    with KINDS[kind](tmp_path, "probe"):
+        pass
+    with other_supervisor(kind, name, tmp_path, place):
+        with pytest.raises(Conflict, match="another supervisor") as caught, KINDS[kind](tmp_path, name):
+            pass
+        assert caught.value.hint
+        assert not gone(family(place))
+    with KINDS[kind](tmp_path, name):
+        pass
+
+
+def own_cgroup(tmp_path: Path) -> Path:
+    """The directory of our own cgroup."""
+    with cgroup_hierarchy(tmp_path, "probe") as hierarchy:
+        assert isinstance(hierarchy, CgroupHierarchy)
+        return hierarchy.directory.parent
+
+
+def test_a_predecessor_that_lived_in_another_cgroup_is_found(name: str, tmp_path: Path, place: Path) -> None:
+    """What was started from another terminal's cgroup is found through the note in the state directory."""
+    elsewhere = own_cgroup(tmp_path) / f"elsewhere-{secrets.token_hex(4)}"
+    elsewhere.mkdir()
+    try:
+        with other_supervisor("cgroup", name, tmp_path, place, cgroup=elsewhere) as pid:
+            with pytest.raises(Conflict), cgroup_hierarchy(tmp_path, name):
+                pass
+            os.kill(pid, signal.SIGKILL)
+            eventually(lambda: gone([pid]))
+            with cgroup_hierarchy(tmp_path, name) as successor:
+                assert [leaf.name for leaf in successor.stale()] == ["app-3"]
+                asyncio.run(empty(successor.stale()[0]))
+            assert gone(family(place))
+            assert not (elsewhere / f"wolverine-{name}").exists()
+    finally:
+        eventually(lambda: not elsewhere.rmdir())
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        b"",
+        b"{",
+        b"null",
+        b'{"boot_id": "another", "path": "/sys/fs/cgroup"}',
+        b'{"boot_id": "%BOOT%", "path": "/etc"}',
+        b'{"boot_id": "%BOOT%", "path": "%MOUNT%"}',
+        b'{"boot_id": "%BOOT%", "path": "%MOUNT%/../../../../etc/wolverine-%NAME%"}',
+        b"\xff" * 5000,
+    ],
+)
+def test_a_broken_or_hostile_note_is_not_followed(name: str, tmp_path: Path, record: bytes) -> None:
+    """A note that is half-written, of another boot, or points anywhere else is ignored and replaced."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
+    mount = str(own_cgroup(tmp_path)).encode()
+    text = record.replace(b"%BOOT%", boot).replace(b"%MOUNT%", mount).replace(b"%NAME%", name.encode())
+    (tmp_path / "cgroup.json").write_bytes(text)
+    with cgroup_hierarchy(tmp_path, name) as hierarchy:
+        assert hierarchy.stale() == []
+        assert json.loads((tmp_path / "cgroup.json").read_bytes())["path"].endswith(f"wolverine-{name}")
+
+
+@pytest.mark.parametrize("record", [b"", b"[]", b'{"boot_id": 3}', b"\0" * 100])
+def test_a_broken_list_of_processes_is_no_obstacle(name: str, tmp_path: Path, record: bytes) -> None:
+    """The fallback starts with nothing when its note cannot be read."""
+    (tmp_path / "processes.json").write_bytes(record)
+    with group_hierarchy(tmp_path, name) as hierarchy:
+        assert hierarchy.stale() == []
+
+
+def test_a_reused_pid_is_not_a_stale_process(name: str, tmp_path: Path) -> None:
+    """A note whose pid lives, but started at another time, does not make an innocent process ours."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    record = {"boot_id": boot, "leaves": {"app-1": {"mark": "app-1:x", "members": [[1, 1], [os.getppid(), 5]]}}}
+    (tmp_path / "processes.json").write_text(json.dumps(record))
+    with group_hierarchy(tmp_path, name) as hierarchy:
+        assert hierarchy.stale() == []
+
+
+@pytest.mark.parametrize("program", [FOREST, RUNAWAY])
+def test_a_kernel_without_cgroup_kill_freezes_first(tmp_path: Path, place: Path, program: str) -> None:
+    """Without `cgroup.kill` (< 5.14) the leaf is frozen, killed and thawed, and a runaway forker dies, too."""
+    with cgroup_hierarchy(tmp_path) as hierarchy:
+        made = hierarchy.leaf("app-1")
+        assert isinstance(made, CgroupLeaf)
+        leaf = CgroupLeaf(made.path, kill_file="cgroup.no-such-file")
+
+        async def scenario() -> None:
+            with start(python(program, place, 3), leaf):
+                await eventually_async((place / "ready").exists)
+                leaf.kill()
+                assert await leaf.wait_empty(timeout_s=2)
+                assert "frozen 0" in (leaf.path / "cgroup.events").read_text()
+
+        asyncio.run(scenario())
+
+
+def test_a_leaf_with_cgroups_of_its_own_goes_as_a_whole(tmp_path: Path) -> None:
+    """A program that makes cgroups below its leaf is listed, killed and removed with them."""
+    with cgroup_hierarchy(tmp_path) as hierarchy:
+        leaf = hierarchy.leaf("app-1")
+        assert isinstance(leaf, CgroupLeaf)
+        (leaf.path / "inner" / "deep").mkdir(parents=True)
+        deep = CgroupLeaf(leaf.path / "inner" / "deep")
+
+        async def scenario() -> None:
+            with start(["sleep", "60"], deep) as child:
+                assert leaf.populated()
+                await eventually_async(lambda: leaf.pids() == [child.pid])
+                await empty(leaf)
+            assert not leaf.path.exists()
+
+        asyncio.run(scenario())
+
+
+def test_a_leaf_that_is_busy_goes_later(tmp_path: Path) -> None:
+    """remove() of a leaf that still lives harms nothing; it goes with the next leaf that is made, or at the end."""
+    with cgroup_hierarchy(tmp_path) as hierarchy:
+        leaf = hierarchy.leaf("app-1")
+        assert isinstance(leaf, CgroupLeaf)
+
+        async def scenario() -> None:
+            with start(["sleep", "60"], leaf) as child:
+                leaf.remove()
+                assert leaf.path.exists()
+                child.signal(signal.SIGKILL)
+                await child.wait()
+                assert await leaf.wait_empty(timeout_s=5)
+            hierarchy.leaf("app-2")
+            assert not leaf.path.exists()
+
+        asyncio.run(scenario())
+
+
+def test_a_thousand_processes_are_signalled_with_few_descriptors(tmp_path: Path, place: Path) -> None:
+    """A tree that is bigger than a batch of pidfds is signalled to the last process."""
+    program = (
+        "import os, sys, time\nfor _ in range(300):\n    if os.fork() == 0:\n        time.sleep(60)\n"
+        "open(sys.argv[1] + '/ready', 'w').close()\ntime.sleep(60)"
+    )
+    with cgroup_hierarchy(tmp_path) as hierarchy:
+        leaf = hierarchy.leaf("app-1")
+
+        async def scenario() -> None:
+            with start(python(program, place), leaf):
+                await eventually_async((place / "ready").exists, within_s=20)
+                assert leaf.signal(signal.SIGTERM) == 301
+                assert await leaf.wait_empty(timeout_s=10)
+
+        asyncio.run(scenario())
+
+
+def test_without_a_cgroup_there_is_a_fallback_that_says_what_is_weaker(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """open_hierarchy falls back to process groups, names the reason and every weakness; a cgroup has none."""
+
+    def unavailable(*_: Any) -> Any:
+        raise Unavailable("cgroup v2 is not mounted")
+
+    with cgroup_hierarchy(tmp_path) as contained:
+        assert contained.contained
+        assert contained.weaknesses == ()
+    monkeypatch.setattr(module, "locate", unavailable)
+    hierarchy = open_hierarchy(name, state_dir=tmp_path)
+    try:
+        assert isinstance(hierarchy, GroupHierarchy)
+        assert not hierarchy.contained
+        assert "cgroup v2 is not mounted" in hierarchy.weaknesses[0]
+        assert len(hierarchy.weaknesses) > 3
+        assert not hierarchy.leaf("app-1").contained
+    finally:
+        hierarchy.close()
+
+
+def test_where_no_cgroup_can_be_made_it_is_unavailable(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A parent that has gone, is no cgroup, or takes no directory leads to the fallback, not to a crash."""
+    mount = module.Mount(root="/", point=str(tmp_path), writable=True)
+    for parent in (tmp_path / "gone", tmp_path, Path("/proc/1")):
+        monkeypatch.setattr(module, "locate", lambda *_, parent=parent: (mount, parent))
+        with pytest.raises(Unavailable):
+            module.open_cgroup_hierarchy(name, state_dir=tmp_path)
+    read_only = module.Mount(root="/", point=str(tmp_path), writable=False)
+    monkeypatch.setattr(module, "locate", lambda *_: (read_only, tmp_path))
+    with pytest.raises(Unavailable, match="read-only"):
+        module.open_cgroup_hierarchy(name, state_dir=tmp_path)
+
+
+def test_the_fallback_claims_orphans_that_hide(tmp_path: Path, place: Path) -> None:
+    """A daemon with a cleared environment and a session of its own becomes our child, is claimed, killed and reaped."""
+    program = (
+        "import os, sys, time\n"
+        "if os.fork(): os._exit(0)\n"
+        "os.setsid()\n"
+        "if os.fork(): os._exit(0)\n"
+        "os.setsid()\n"
+        'code = \'import sys, time; open(sys.argv[1] + "/ready", "w").close(); time.sleep(60)\'\n'
+        "os.execve(sys.executable, [sys.executable, '-I', '-S', '-c', code, sys.argv[1]], {})\n"
+    )
+    with group_hierarchy(tmp_path) as hierarchy:
+        leaf = hierarchy.leaf("app-1")
+
+        async def scenario() -> None:
+            with start(python(program, place), leaf) as child:
+                assert (await child.wait()).code == 0
+                await eventually_async((place / "ready").exists)
+                hidden = leaf.pids()
+                assert len(hidden) == 1
+                await empty(leaf)
+                await eventually_async(lambda: not _status(hidden[0]))
+
+        asyncio.run(scenario())
+
+
+def test_the_fallback_leaves_other_children_alone(tmp_path: Path) -> None:
+    """A child that somebody else started is neither listed, nor killed, nor reaped away."""
+    with group_hierarchy(tmp_path) as hierarchy:
+        leaf = hierarchy.leaf("app-1")
+        with subprocess.Popen(["sleep", "60"]) as other:
+            assert leaf.pids() == []
+            hierarchy.close()
+            assert other.poll() is None
+            other.kill()
+            assert other.wait() == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("bad", ["", ".", "..", "a/b", "-x", "a" * 65, "a b", "a\n", "ä", "a\0"])
+def test_a_name_that_is_no_name_is_refused(bad: str, tmp_path: Path) -> None:
+    """Nothing that could leave its directory becomes the name of a cgroup."""
+    with pytest.raises(UsageError):
+        open_hierarchy(bad, state_dir=tmp_path)
