@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from wolverined.heal.remedies import (
+    bracket,
     javascript_member,
     missing_module,
     python_attribute,
@@ -29,6 +30,7 @@ _REMEDIES: tuple[Callable[[Clue], Fix | None], ...] = (
     python_attribute.propose,
     javascript_member.propose,
     missing_module.propose,
+    bracket.propose,
 )
 
 

@@ -154,7 +154,8 @@ def language_of(path: str) -> str | None:
 def shape(data: bytes, language: str) -> bytes | None:
     """Return a digest of a program's structure without its texts; None when it has an error.
 
-    Two repairs of one file whose shapes are the same are the same repair.
+    Two repairs of one file whose shapes are the same are the same repair: they differ in where a comma or
+    a blank stands, not in what holds what.
     """
     tree = tree_sitter.Parser(_GRAMMARS[language]).parse(data)
     if tree.root_node.has_error:
@@ -163,14 +164,16 @@ def shape(data: bytes, language: str) -> bytes | None:
     digest = hashlib.sha256()
     cursor = tree.walk()
     while True:
-        digest.update(f"({cursor.node.type if cursor.node else ''}".encode())
+        node = cursor.node
+        named = node is not None and node.is_named
+        digest.update(f"({node.type}".encode() if node is not None and named else b"")
         if cursor.goto_first_child():
             continue
-        digest.update(b")")
+        digest.update(b")" if named else b"")
         while not cursor.goto_next_sibling():
-            digest.update(b")")
             if not cursor.goto_parent():
                 return digest.digest()
+            digest.update(b")")  # whatever has children is named
 
 
 def _grow(data: bytes, language: str) -> tuple[Node, bool]:
