@@ -32,6 +32,7 @@ class Nth:
         self.names: list[str] = []
 
     def __call__(self, point: str) -> None:
+        """Pass a point, or die there."""
         self.names.append(point)
         if len(self.names) == self.n:
             self.before()

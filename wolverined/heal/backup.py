@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import re
 import shutil
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
@@ -117,6 +118,14 @@ class Archive:
             return
         except OSError as error:
             raise StoreError(f"the backup {backup_id} cannot be removed: {error}") from error
+
+    def strays(self, known: Collection[str]) -> tuple[str, ...]:
+        """Backups on disk that are not among the known ones."""
+        try:
+            names = [path.name for path in self._top.iterdir()]
+        except OSError:
+            return ()  # none yet
+        return tuple(name for name in sorted(names) if re.fullmatch(r"b\d+", name) and name not in known)
 
     def _content(self, backup_id: str, name: str, wanted: str) -> bytes:
         try:

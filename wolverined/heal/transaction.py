@@ -295,7 +295,9 @@ class Transaction:
         note = f"changed by others: {', '.join(conflicts)}" if conflicts else ""
         drop = entry.kind == "apply" and not conflicts
         if drop:
-            self._archive.remove(entry.backup)
+            # The tree is right again, which is what counts; a directory that stays is swept with the next prune.
+            with contextlib.suppress(StoreError):
+                self._archive.remove(entry.backup)
         with self._store.atomic():
             self._store.journal.advance(entry, JournalState.UNDONE, note=note)
             if drop:
@@ -412,7 +414,10 @@ def prune(store: Store, state_dir: Path, *, retention: RetentionTable, now: floa
     if unfinished is not None:
         in_use.add(unfinished.backup)
     days, stable_per_day = retention.backups_days, retention.stable_per_day
-    gone = to_prune(store.backups.list(), now=now, days=days, stable_per_day=stable_per_day, in_use=in_use)
+    backups = store.backups.list(limit=100_000)
+    for stray in archive.strays({backup.id for backup in backups}):
+        archive.remove(stray)
+    gone = to_prune(backups, now=now, days=days, stable_per_day=stable_per_day, in_use=in_use)
     for backup_id in gone:
         # The contents first: a row without them is pruned again, contents without a row would stay for ever.
         archive.remove(backup_id)
