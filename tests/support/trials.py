@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: MIT
+"""Trial processes for tests: started as another user when the tests run as root, as ourselves otherwise."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+
+import pytest
+from support.places import IS_ROOT, unused_user
+
+from wolverined.heal.stream import Channel
+
+
+def why_no_sandbox() -> str:
+    """Why a sandbox cannot be built by the user that trials run as; "" when it can."""
+    wanted = ["unshare", "--user", "--map-current-user", "--mount", "--net", "--pid", "--fork", "--mount-proc", "true"]
+    done = subprocess.run([*as_trial_user(), *wanted], capture_output=True, text=True, check=False, timeout=20)
+    return "" if done.returncode == 0 else f"no user namespaces here: {done.stderr.strip()}"
+
+
+def as_trial_user() -> list[str]:
+    """What to put before a command so that it runs as the user of trials, without capabilities."""
+    if not IS_ROOT:
+        return []
+    user = unused_user()
+    setpriv = shutil.which("setpriv") or "setpriv"
+    shed = ["--clear-groups", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"]
+    return [setpriv, f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", *shed]
+
+
+def trial_uid() -> int:
+    """The uid that trials of these tests have."""
+    return unused_user().pw_uid if IS_ROOT else os.getuid()
+
+
+_WHY_NOT = why_no_sandbox()
+needs_sandbox = pytest.mark.skipif(bool(_WHY_NOT), reason=_WHY_NOT or "a sandbox can be built")
+
+
+def start_trial(stream: socket.socket) -> subprocess.Popen[bytes]:
+    """The role process, as wolverined starts it."""
+    argv = [*as_trial_user(), sys.executable, "-I", "-m", "wolverined.heal.trial", str(stream.fileno())]
+    environment = {"PATH": os.environ["PATH"]}
+    return subprocess.Popen(argv, pass_fds=[stream.fileno()], cwd="/", env=environment, stderr=subprocess.PIPE)
+
+
+@contextlib.asynccontextmanager
+async def open_trial(started: list[subprocess.Popen[bytes]] | None = None) -> AsyncIterator[Channel]:
+    """A started channel to a fresh trial process; the process is waited for at the end."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = start_trial(theirs)
+    if started is not None:
+        started.append(process)
+    channel = Channel(ours, role="heal", deadline_s=60.0, peer_role="trial")
+    try:
+        await channel.start()
+        yield channel
+    finally:
+        await channel.close()
+        await asyncio.to_thread(_finish, process)
+
+
+def _finish(process: subprocess.Popen[bytes]) -> None:
+    with process:
+        try:
+            process.wait(10.0)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            raise
