@@ -89,6 +89,12 @@ def _status(pid: int) -> str:
         return ""
 
 
+def cgroup_of(pid: int) -> str:
+    """The path of a process's cgroup."""
+    lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    return next(line[3:] for line in lines if line.startswith("0::"))
+
+
 async def empty(leaf: Leaf) -> None:
     """Kill what lives in a leaf, wait, and give it back."""
     leaf.kill()
@@ -144,6 +150,25 @@ def test_two_supervisors_of_one_application_do_not_fight(kind: str, name: str, t
         assert not gone(family(place))
     with KINDS[kind](tmp_path, name):
         pass
+
+
+def test_two_applications_of_one_name_live_side_by_side(name: str, tmp_path: Path) -> None:
+    """Same name, other state directory: another application, which gets leaves of its own."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    with cgroup_hierarchy(tmp_path / "a", name) as first, cgroup_hierarchy(tmp_path / "b", name) as second:
+        assert first.leaf("app-1").pids() == []
+        leaf = second.leaf("app-1")
+
+        async def scenario() -> None:
+            with start(["sleep", "60"], leaf) as child:
+                cgroup = cgroup_of(child.pid)
+                assert second.owns(cgroup=cgroup, pid=child.pid)
+                assert not first.owns(cgroup=cgroup, pid=child.pid)
+                first.close()
+                assert leaf.pids() == [child.pid]
+
+        asyncio.run(scenario())
 
 
 def own_cgroup(tmp_path: Path) -> Path:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import errno
-import fcntl
 import os
 import secrets
 import signal
@@ -24,6 +23,7 @@ import msgspec
 from wolverined.errors import Conflict
 from wolverined.linux import proc
 from wolverined.linux.leaf import Leaf, LeafStats, Stuck
+from wolverined.linux.runtime import lock_state
 
 MARK = "WOLVERINE_LEAF"
 WEAKNESSES = (
@@ -176,7 +176,7 @@ class GroupHierarchy:
     def __init__(self, name: str, *, state_dir: Path, reason: str) -> None:
         self.weaknesses = (f"no cgroup for {name}: {reason}; so processes are found by looking", *WEAKNESSES)
         self._record = state_dir / _RECORD
-        self._lock: int | None = _lock(state_dir / f"{_RECORD}.lock", name)
+        self._lock: int | None = lock_state(state_dir, name)
         self._children: set[int] = set()
         self._marks: dict[_Member, str] = {}
         self._saved = b""
@@ -352,15 +352,3 @@ def _reap(pid: int) -> None:
 def _become_subreaper(*, on: bool) -> None:
     """With it, orphans of our trees become our children, whom we find and reap, and not those of init."""
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, int(on), 0, 0, 0)
-
-
-def _lock(path: Path, name: str) -> int:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(fd)
-        raise Conflict(
-            f"another supervisor of {name} is running", hint="stop it first, or give this one another name"
-        ) from error
-    return fd

@@ -12,16 +12,17 @@ import os
 import re
 import subprocess
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 
 import msgspec
 
-from wolverined.errors import Conflict, UsageError
+from wolverined.errors import Conflict
 from wolverined.linux import proc
 from wolverined.linux.cgroup import CgroupHierarchy, remove_tree
 from wolverined.linux.leaf import Hierarchy
+from wolverined.linux.runtime import check_name, lock_state
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _RECORD = "cgroup.json"
 _CLAIM_TRIES = 10
 
@@ -77,20 +78,6 @@ def locate(mounts: list[Mount], cgroup: str) -> tuple[Mount, Path]:
     raise Unavailable("our cgroup lies outside of what is mounted here")
 
 
-def check_name(name: str) -> str:
-    """The name of an application, which becomes part of paths; returned when it is fit for that.
-
-    Raises:
-        UsageError: It is not.
-    """
-    if not _NAME.fullmatch(name):
-        raise UsageError(
-            f"{name!r} cannot be the name of an application",
-            hint="use letters, digits, '.', '_' and '-', at most 64, and start with a letter or a digit",
-        )
-    return name
-
-
 def open_hierarchy(name: str, *, state_dir: Path) -> Hierarchy:
     """The place for the leaves of one application: cgroups where we may make them, else process groups.
 
@@ -124,22 +111,35 @@ def open_cgroup_hierarchy(name: str, *, state_dir: Path) -> CgroupHierarchy:
     mount, parent = locate(parse_mounts(proc.read("/proc/self/mountinfo") or ""), own)
     if not mount.writable:
         raise Unavailable(f"{mount.point} is mounted read-only")
-    directory = parent / f"wolverine-{name}"
-    places = [directory]
-    locks = [_claim(directory)]
+    locks = [lock_state(state_dir, name)]
+    places: list[Path] = []
     try:
+        directory, lock = _own_directory(parent, name, state_dir)
+        locks.append(lock)
+        places.append(directory)
         _enable_controllers(directory)
         _try_to_join(directory)
-        if elsewhere := _predecessor(state_dir, mount=mount, directory=directory):
+        if elsewhere := _predecessor(state_dir, mount=mount, name=name, directory=directory):
             locks.append(_claim(elsewhere))
             places.append(elsewhere)
         _note(state_dir, directory)
     except BaseException:
         for lock in locks:
             os.close(lock)
-        remove_tree(directory)
+        for place in places:
+            remove_tree(place)
         raise
     return CgroupHierarchy(directory, own=own, locks=locks, places=places)
+
+
+def _own_directory(parent: Path, name: str, state_dir: Path) -> tuple[Path, int]:
+    """`wolverine-NAME`, or, while another application of the same name (but other state) has it, one more name."""
+    plain = parent / f"wolverine-{name}"
+    try:
+        return plain, _claim(plain)
+    except Conflict:
+        another = parent / f"{plain.name}-{sha256(os.fsencode(state_dir.resolve())).hexdigest()[:8]}"
+        return another, _claim(another)
 
 
 def _claim(directory: Path) -> int:
@@ -211,14 +211,15 @@ def _try_to_join(directory: Path) -> None:
         raise Unavailable(f"a child may not join a cgroup in {directory.parent}")
 
 
-def _predecessor(state_dir: Path, *, mount: Mount, directory: Path) -> Path | None:
+def _predecessor(state_dir: Path, *, mount: Mount, name: str, directory: Path) -> Path | None:
     """The directory of a predecessor of this boot that lived in another cgroup (another terminal, say)."""
     try:
         record = msgspec.json.decode((state_dir / _RECORD).read_bytes(), type=_Record)
     except (OSError, msgspec.MsgspecError):
         return None  # none was left, or half of one: our own directory is looked at in any case
     path = Path(record.path)
-    trusted = path.name == directory.name and path.is_relative_to(mount.point) and ".." not in path.parts
+    ours = re.fullmatch(rf"wolverine-{re.escape(name)}(-[0-9a-f]{{8}})?", path.name)
+    trusted = ours and path.is_relative_to(mount.point) and ".." not in path.parts
     if record.boot_id != proc.boot_id() or path == directory or not trusted or not path.is_dir():
         return None
     return path

@@ -3,17 +3,34 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from wolverined.errors import AccessDenied
-from wolverined.linux.hierarchy import check_name
+from wolverined.errors import AccessDenied, Conflict, UsageError
 
 RUN = Path("/run/wolverine")
 STATE = Path("/var/lib/wolverine")
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def check_name(name: str) -> str:
+    """The name of an application, which becomes part of paths; returned when it is fit for that.
+
+    Raises:
+        UsageError: It is not.
+    """
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} cannot be the name of an application",
+            hint="use letters, digits, '.', '_' and '-', at most 64, and start with a letter or a digit",
+        )
+    return name
 
 
 def runtime_dir(name: str, explicit: Path | None = None, *, environ: Mapping[str, str] = os.environ) -> Path:
@@ -66,6 +83,23 @@ def make_private_dir(path: Path, mode: int) -> None:
     if parent.st_mode & stat.S_IWOTH and not parent.st_mode & stat.S_ISVTX:
         raise AccessDenied(f"others may replace what lies in {path.parent}", hint=f"chmod o-w {path.parent}")
     path.chmod(mode)
+
+
+def lock_state(state_dir: Path, name: str) -> int:
+    """Claim a state directory for this supervisor until the returned file descriptor is closed.
+
+    Raises:
+        Conflict: Another supervisor has it.
+    """
+    fd = os.open(state_dir / "supervisor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(fd)
+        raise Conflict(
+            f"another supervisor of {name} is running", hint="stop it first, or give this one another name"
+        ) from error
+    return fd
 
 
 def _passable(path: Path) -> bool:
