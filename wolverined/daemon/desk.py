@@ -50,7 +50,9 @@ class Desk:
         clock: Wall time labels and holds; monotonic time is the loop's.
         environment: Gives the app's environment (its values are known secrets to a heal).
         hide: Paths that no candidate may see.
+        hooks: The directory of injected reporters.
         healing: Told when a heal begins and ends.
+        ai: Whether a model may be asked.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Desk:
         clock: Clock,
         environment: Callable[[], dict[str, str]],
         hide: tuple[str, ...],
+        hooks: str,
         healing: Callable[[bool], None],
         ai: bool,
     ) -> None:
@@ -77,6 +80,7 @@ class Desk:
         self._clock = clock
         self._environment = environment
         self._hide = hide
+        self._hooks = hooks
         self._healing = healing
         self._ai = ai
         self._held_until = 0.0
@@ -190,6 +194,7 @@ class Desk:
             tail=self._tails.get(incident.id, ()) if incident else (),
             environment=self._environment(),
             hide=self._hide,
+            hooks=self._hooks,
             ai=self._ai,
             **fields,
         )

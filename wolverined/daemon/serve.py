@@ -8,13 +8,11 @@ import asyncio
 import contextlib
 import ctypes
 import faulthandler
-import fcntl
 import grp
 import os
 import random
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +36,7 @@ from wolverined.linux.credentials import Credentials
 from wolverined.linux.hierarchy import open_hierarchy, parse_own_cgroup
 from wolverined.linux.leaf import Hierarchy
 from wolverined.linux.notify import open_notifier
-from wolverined.linux.runtime import make_private_dir, runtime_dir, state_dir
+from wolverined.linux.runtime import lock_state, make_private_dir, runtime_dir, state_dir
 from wolverined.model import Request
 from wolverined.redact import Redactor, known_secrets
 from wolverined.sense.probes import ProberFactory
@@ -51,6 +49,7 @@ KEYS = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID
 """What the adviser alone is given of our environment."""
 
 TIDY_S = 60.0
+_HOOK_FILES = (".cjs", ".mjs", ".py")
 _PR_SET_DUMPABLE = 4
 
 
@@ -84,11 +83,12 @@ class _Composition:
 
     async def run(self) -> int:
         make_private_dir(self._state_dir, 0o700)
-        with _only_one(self._state_dir):
+        async with contextlib.AsyncExitStack() as stack:
+            # Two daemons of one state would fight over the app and the store.
+            stack.callback(os.close, lock_state(self._state_dir, self._name))
             _hide_environment()
-            async with contextlib.AsyncExitStack() as stack:
-                await self._build(stack)
-                return await self._serve()
+            await self._build(stack)
+            return await self._serve()
 
     async def _build(self, stack: contextlib.AsyncExitStack) -> None:
         """Make every room; each is taken down again in the reverse order."""
@@ -146,6 +146,7 @@ class _Composition:
             clock=self._clock,
             environment=lambda: self._app_environment(credentials),
             hide=(str(self._state_dir), str(self._runtime_dir)),
+            hooks=str(self._hooks_dir()),
             healing=self._supervisor.healing,
             ai=bool(self._environ.get("OPENAI_API_KEY")),
         )
@@ -258,14 +259,27 @@ class _Composition:
         return Redactor(known_secrets({**environment, **ours}))
 
     def _make_runtime_dir(self) -> None:
+        """Make our directory and the app's corner in it, with the reporters where the app's user can read them.
+
+        A reporter that Node cannot read ends the app at its start, and the package may lie below a home
+        that other users cannot enter: so the app gets copies.
+        """
         make_private_dir(self._runtime_dir, 0o711)
         make_private_dir(self._runtime_dir / "app", 0o711)
+        source = Path(__file__).parent.parent / "hooks"
+        for file in sorted(source.rglob("*")):
+            if file.suffix in _HOOK_FILES:
+                target = self._hooks_dir() / file.relative_to(source)
+                for directory in (self._hooks_dir(), target.parent):
+                    make_private_dir(directory, 0o755)
+                target.write_bytes(file.read_bytes())
+                target.chmod(0o644)
 
     def _redact_request(self, request: Request) -> Request:
         return self._redactor.request(request)  # the redactor of the moment: a reload may change it
 
     def _hooks_dir(self) -> Path:
-        return Path(__file__).parent.parent / "hooks"
+        return self._runtime_dir / "app" / "hooks"
 
     def _role_plans(self, credentials: Credentials) -> Any:
         root = os.geteuid() == 0
@@ -291,22 +305,6 @@ class _Composition:
             f"source may be sent to {where}" if self._environ.get("OPENAI_API_KEY") else "no source leaves this machine"
         )
         self._narrator.tell("daemon.policy", f"heal.policy is {heal.policy.value}; {sends}")
-
-
-@contextlib.contextmanager
-def _only_one(directory: Path) -> Iterator[None]:
-    """Refuse to run beside another daemon of the same state: two would fight over the app and the store."""
-    fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise Conflict(
-                f"another wolverined uses {directory}", hint="stop it first; `wolverinectl list` shows what runs"
-            ) from error
-        yield
-    finally:
-        os.close(fd)
 
 
 def _is_ours(hierarchy: Hierarchy, pid: int) -> bool:

@@ -113,6 +113,7 @@ class Conductor:
             evidence=evidence,
             environment=self._fake_environment(),
             hide=self._job.hide,
+            hooks=self._job.hooks,
         )
         counsel = Counsel(
             open_adviser=lambda handlers: self._roles.open("adviser", deadline_s=timeout_s, handlers=handlers),
@@ -243,10 +244,11 @@ class Conductor:
         heal = self._job.config.heal
         deadline_s = heal.timeout_s + heal.probation_s + _HOUR_S
         async with self._roles.open("surgeon", deadline_s=deadline_s) as channel:
-            yield SurgeonClient(channel, root=self._source())
+            yield SurgeonClient(channel, root=str(self._source()))
 
     async def _take(self, surgeon: SurgeonClient) -> Reading:
         heal = self._job.config.heal
+        await surgeon.open()
         return await surgeon.snapshot(allow=heal.allow, deny=heal.deny)
 
     def _settling(self, taken: Reading) -> float:

@@ -43,7 +43,10 @@ class Conclusion(StrEnum):
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """One task with all it needs. `environment` is the app's; `hide` are paths no candidate may see."""
+    """One task with all it needs.
+
+    `environment` is the app's; `hide` are paths that no candidate may see, `hooks` is the directory of injected reporters, which a candidate runs without.
+    """
 
     task: Task
     name: str
@@ -53,6 +56,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     tail: tuple[str, ...] = ()
     environment: dict[str, str] = {}
     hide: tuple[str, ...] = ()
+    hooks: str = ""
     repair: str = ""
     backup: str = ""
     sha256: str = ""
