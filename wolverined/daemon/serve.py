@@ -36,7 +36,7 @@ from wolverined.linux.credentials import Credentials
 from wolverined.linux.hierarchy import open_hierarchy, parse_own_cgroup
 from wolverined.linux.leaf import Hierarchy
 from wolverined.linux.notify import open_notifier
-from wolverined.linux.runtime import lock_state, make_private_dir, runtime_dir, state_dir
+from wolverined.linux.runtime import make_private_dir, runtime_dir, state_dir
 from wolverined.model import Request
 from wolverined.redact import Redactor, known_secrets
 from wolverined.sense.probes import ProberFactory
@@ -84,8 +84,6 @@ class _Composition:
     async def run(self) -> int:
         make_private_dir(self._state_dir, 0o700)
         async with contextlib.AsyncExitStack() as stack:
-            # Two daemons of one state would fight over the app and the store.
-            stack.callback(os.close, lock_state(self._state_dir, self._name))
             _hide_environment()
             await self._build(stack)
             return await self._serve()
@@ -94,6 +92,9 @@ class _Composition:
         """Make every room; each is taken down again in the reverse order."""
         config = self._config
         credentials = Credentials.of_user(config.app.user)
+        # First, because it claims the state directory: two daemons of one state would fight over app and store.
+        hierarchy = open_hierarchy(self._name, state_dir=self._state_dir)
+        stack.callback(hierarchy.close)
         self._store = self._open_store()
         stack.callback(self._store.close)
         self._redactor = self._make_redactor(credentials)
@@ -108,8 +109,6 @@ class _Composition:
         self._notifier = open_notifier()
         stack.callback(self._notifier.close)
         self._make_runtime_dir()
-        hierarchy = open_hierarchy(self._name, state_dir=self._state_dir)
-        stack.callback(hierarchy.close)
         self._say_start(hierarchy.weaknesses)
         app_root = str(config.app.directory)
         self._listener = Listener(app_root=app_root, narrator=self._narrator, redactor=lambda: self._redactor)

@@ -45,7 +45,8 @@ class Conclusion(StrEnum):
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """One task with all it needs.
 
-    `environment` is the app's; `hide` are paths that no candidate may see, `hooks` is the directory of injected reporters, which a candidate runs without.
+    `environment` is the app's; `hide` are paths that no candidate may see, `hooks` is the directory of
+    injected reporters, which a candidate runs without.
     """
 
     task: Task
