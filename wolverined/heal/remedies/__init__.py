@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from wolverined.heal.remedies import (
     bracket,
     javascript_member,
+    json_key,
     missing_module,
     python_attribute,
     python_import,
@@ -26,6 +27,7 @@ MAX_TRACES = 8
 
 _REMEDIES: tuple[Callable[[Clue], Fix | None], ...] = (
     undefined_name.propose,
+    json_key.propose,
     python_import.propose,
     python_attribute.propose,
     javascript_member.propose,
