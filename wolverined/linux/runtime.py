@@ -67,10 +67,10 @@ def make_private_dir(path: Path, mode: int) -> None:
     """Make a directory with exactly `mode`, and refuse one that somebody else made or can swap.
 
     Missing parents are made 0755. Raises AccessDenied when the path is a link, no directory, another
-    user's, or lies in a directory where others may replace it (writable, without the sticky bit).
+    user's, or lies in a directory where others may replace it (theirs, or writable without the sticky bit).
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_parents(path.parent)
         path.mkdir(mode=mode, exist_ok=True)
         found = path.lstat()
     except OSError as error:
@@ -80,9 +80,20 @@ def make_private_dir(path: Path, mode: int) -> None:
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
         raise AccessDenied(f"{path} is not a directory of ours", hint=f"remove {path}, or name another directory")
     parent = path.parent.stat()
-    if parent.st_mode & stat.S_IWOTH and not parent.st_mode & stat.S_ISVTX:
-        raise AccessDenied(f"others may replace what lies in {path.parent}", hint=f"chmod o-w {path.parent}")
+    shared = parent.st_mode & stat.S_IWOTH and not parent.st_mode & stat.S_ISVTX
+    if shared or parent.st_uid not in {0, os.geteuid()}:
+        raise AccessDenied(
+            f"others may replace what lies in {path.parent}", hint="name a directory that only you or root may write to"
+        )
     path.chmod(mode)
+
+
+def _make_parents(path: Path) -> None:
+    # Not mkdir(parents=True), which obeys the umask: applications must pass through on the way to their sockets.
+    if not path.exists():
+        _make_parents(path.parent)
+        path.mkdir(exist_ok=True)
+        path.chmod(0o755)
 
 
 def lock_state(state_dir: Path, name: str) -> int:
