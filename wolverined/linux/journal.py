@@ -42,12 +42,19 @@ def encode(fields: Mapping[str, Value]) -> bytes:
     for name, value in fields.items():
         if not _FIELD.fullmatch(name):
             raise ValueError(f"not a journal field: {name!r}")
-        data = value if isinstance(value, bytes) else str(value).encode("utf-8", errors="surrogateescape")
+        data = value if isinstance(value, bytes) else _bytes(str(value))
         if isinstance(value, bytes) or b"\n" in data:
             parts.append(name.encode() + b"\n" + _LENGTH.pack(len(data)) + data + b"\n")
         else:
             parts.append(name.encode() + b"=" + data + b"\n")
     return b"".join(parts)
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        return text.encode("utf-8", errors="surrogateescape")  # bytes that were no text come out as they went in
+    except UnicodeEncodeError:
+        return text.encode("utf-8", errors="replace")
 
 
 class Journal:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -90,7 +91,10 @@ class SystemdNotifier:
         import sdnotify  # noqa: PLC0415 - only where it is of use
 
         self.watchdog_s = watchdog_s
-        self._wire = sdnotify.SystemdNotifier()
+        with warnings.catch_warnings():
+            # It forgets to close its socket when it cannot connect.
+            warnings.simplefilter("ignore", ResourceWarning)
+            self._wire = sdnotify.SystemdNotifier()
         if self._wire.socket is not None:
             # The supervisor never waits: a manager that reads nothing loses a word, it does not stop us.
             self._wire.socket.setblocking(False)
