@@ -8,16 +8,18 @@ import json
 import os
 import shutil
 import socket
+import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from support.fake_instance import FakeInstance
-from support.places import eventually
+from support.places import eventually, public_python
 
+from wolverined.clock import Clock
 from wolverined.control.access import Access, GroupIds
 from wolverined.control.server import SOCKET_NAME, Limits, Server
 
@@ -82,8 +84,12 @@ class Served:
     def connect(self, *, timeout_s: float = 10.0) -> socket.socket:
         """A raw client."""
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.connect(str(self.path))  # before the timeout: a full backlog is waited for
+        except BaseException:
+            sock.close()
+            raise
         sock.settimeout(timeout_s)
-        sock.connect(str(self.path))
         return sock
 
     def raw(self, data: bytes) -> bytes:
@@ -126,10 +132,58 @@ def parse(answer: bytes) -> tuple[int, dict[str, Any]]:
     return int(head.split()[1]), json.loads(body) if body else {}
 
 
+_SPEAKER = """
+import json, socket, sys
+path, requests = json.load(sys.stdin)
+for data in requests:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(10)
+        sock.connect(path)
+        try:
+            sock.sendall(data.encode())
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        answer = b""
+        try:
+            while piece := sock.recv(65536):
+                answer += piece
+        except ConnectionResetError:
+            pass
+        print(answer.decode().replace("\\n", " ").replace("\\r", " "))
+"""
+
+
+def speak_as(
+    path: Path, requests: Sequence[bytes], *, uid: int, gid: int | None = None, groups: Sequence[int] = ()
+) -> list[tuple[int, str]]:
+    """Send requests as another user, which takes root; status and text of each answer."""
+    supplementary = f"--groups={','.join(map(str, groups))}" if groups else "--clear-groups"
+    command = ["setpriv", f"--reuid={uid}", f"--regid={uid if gid is None else gid}", supplementary, "--"]
+    done = subprocess.run(
+        [*command, public_python(), "-I", "-c", _SPEAKER],
+        input=json.dumps([str(path), [data.decode() for data in requests]]),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        cwd="/",
+    )
+    lines = done.stdout.splitlines()
+    return [(int(line.split()[1]), line) for line in lines]
+
+
 @contextmanager
-def serving(*, access: Access | None = None, limits: Limits | None = None, keep: int = 1000) -> Iterator[Served]:
+def serving(
+    *,
+    access: Access | None = None,
+    limits: Limits | None = None,
+    clock: Clock | None = None,
+    keep: int = 1000,
+    directory: Path | None = None,
+) -> Iterator[Served]:
     """A server in a directory that every user may enter; gone without a trace afterwards."""
-    directory = Path(tempfile.mkdtemp(prefix="wv-control-"))
+    if directory is None:
+        directory = Path(tempfile.mkdtemp(prefix="wv-control-", dir="/tmp"))
     directory.chmod(0o711)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
@@ -138,7 +192,7 @@ def serving(*, access: Access | None = None, limits: Limits | None = None, keep:
 
     async def start() -> None:
         served.instance = FakeInstance(keep=keep)
-        served.server = Server(served.instance, served.path, access or operator_access(), limits=limits)
+        served.server = Server(served.instance, served.path, access or operator_access(), limits=limits, clock=clock)
         await served.server.start()
 
     async def stop() -> None:
@@ -155,3 +209,22 @@ def serving(*, access: Access | None = None, limits: Limits | None = None, keep:
         thread.join(timeout=10)
         loop.close()
         shutil.rmtree(directory)
+
+
+class HandClock:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        """As a clock."""
+        return self.now
+
+    def wall(self) -> float:
+        """As a clock."""
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Time passes."""
+        self.now += seconds

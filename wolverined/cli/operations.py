@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from wolverined.cli.options import Invocation, Parser, Target, seconds
-from wolverined.cli.terminal import DIM, STATE_COLOURS, Column, Terminal, clean, duration
+from wolverined.cli.terminal import DIM, STATE_COLOURS, Column, Terminal, clean, until
 from wolverined.control.client import Client, error_of
 from wolverined.errors import TimedOut
 
@@ -99,8 +99,8 @@ def say_result(terminal: Terminal, target: Target, result: Mapping[str, Any]) ->
         if result.get("hint"):
             terminal.say(terminal.paint(clean(str(result["hint"])), DIM))
     elif "held_until" in result:
-        until = result["held_until"]
-        terminal.say(f"no heal begins for {duration(until - time.time())}" if until else "the hold is lifted")
+        held = result["held_until"]
+        terminal.say(f"no heal begins for {until(held, time.time())}" if held else "the hold is lifted")
     else:
         state = str(result.get("state") or target.client.get("/v1/status").get("state", "?"))
         terminal.say(f"{target.name}  {terminal.state(state)}")

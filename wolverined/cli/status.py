@@ -11,7 +11,7 @@ from typing import Any
 from wolverined.cli import instances
 from wolverined.cli.instances import Found
 from wolverined.cli.options import Command, Invocation, Parser, add_words, runtime_dir, split_name
-from wolverined.cli.terminal import STATE_COLOURS, Cell, Column, Terminal, clean, duration, size
+from wolverined.cli.terminal import STATE_COLOURS, Cell, Column, Terminal, clean, duration, size, until
 from wolverined.errors import WolverineError
 
 EXIT_NOT = 3
@@ -108,9 +108,9 @@ def _pairs_of(name: str, value: Any) -> list[tuple[str, str]]:
         case "healing":
             return [("healing", "under way" if value is True else _flat(value))]
         case "held_until":
-            return [("on hold", f"no heal begins for {duration(value - time.time())}")]
+            return [("on hold", f"no heal begins for {until(value, time.time())}")]
         case "backoff_until":
-            return [("next start", f"in {duration(value - time.time())}")]
+            return [("next start", f"in {until(value, time.time())}")]
         case "auto_risk":
             return [("auto risk", "any: a model's repair is applied whatever it does")] if value == "any" else []
         case "weaknesses" | "warnings":

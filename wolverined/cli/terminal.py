@@ -241,6 +241,11 @@ def duration(seconds: float) -> str:
     return f"{whole} s"
 
 
+def until(at: float, now: float) -> str:
+    """How long it is until a wall-clock time."""
+    return duration(max(0, round(at - now)))
+
+
 def ago(at: float | None, now: float) -> str:
     """How long ago a wall-clock time is, roughly: `3 min ago`."""
     if not at:

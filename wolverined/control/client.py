@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import socket
+import struct
 from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -80,13 +81,19 @@ class Client:
 
     def _connect(self, timeout_s: float) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        sock.settimeout(timeout_s)
+        # A connect that must not block fails at once when the backlog is full; one that may block waits
+        # its turn, for as long as the kernel is told (socket(7)).
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(timeout_s) + 1, 0))
         try:
             with short_path(self._path) as address:
                 sock.connect(address)
+        except BlockingIOError as error:
+            sock.close()
+            raise _silent() from error
         except OSError as error:
             sock.close()
             raise self._explained(error) from error
+        sock.settimeout(timeout_s)
         return sock
 
     def _explained(self, error: OSError) -> errors.WolverineError:

@@ -77,8 +77,9 @@ class HttpWire:
             async with asyncio.timeout(self._limits.idle_s):
                 return await self._read_request()
         except h11.RemoteProtocolError as error:
-            too_long = error.error_status_hint == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-            raise (self._headers_too_large() if too_long else _bad(f"not HTTP: {error}")) from error
+            if error.error_status_hint == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
+                raise self._headers_too_large() from error
+            raise Refusal(error.error_status_hint, "bad-request", f"not HTTP: {error}") from error
         except TimeoutError:
             # Nothing of a request has come: an idle keep-alive connection just ends.
             if self._conn.their_state is h11.IDLE and not self._conn.trailing_data[0]:

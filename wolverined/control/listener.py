@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from pathlib import Path
 
@@ -17,8 +16,8 @@ MODE = 0o666  # anyone may connect; who may be answered is decided at accept
 def listen(path: Path) -> socket.socket:
     """A non-blocking listening socket at `path`, mode 0666.
 
-    It is bound under another name, given its mode, set to listen and only then renamed into place:
-    a client meets the old socket, the new one, or none, never one that refuses it for want of a mode.
+    It gets its mode between bind and listen: until it listens nobody can connect, so there is no
+    moment in which the mode is wrong and matters.
 
     Raises:
         Conflict: A living daemon answers there.
@@ -26,15 +25,13 @@ def listen(path: Path) -> socket.socket:
     """
     if _answers(path):
         raise Conflict(f"another wolverined answers on {path}", hint="stop it first, or choose another --runtime-dir")
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
     try:
-        fresh.unlink(missing_ok=True)
-        with short_path(str(fresh)) as address:
+        path.unlink(missing_ok=True)  # a dead predecessor's
+        with short_path(str(path)) as address:
             sock.bind(address)
-        fresh.chmod(MODE)
+        path.chmod(MODE)
         sock.listen(BACKLOG)
-        fresh.replace(path)
     except OSError as error:
         sock.close()
         raise SpawnError(
