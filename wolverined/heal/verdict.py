@@ -50,7 +50,20 @@ def judge(trigger: Trigger, baseline: Observations, patched: Observations) -> Ve
     if trigger.kind is TriggerKind.NONE:
         reason = "it boots and behaves as before, but nothing here brings the trouble about"
         return Verdict(outcome=Outcome.UNPROVABLE, reason=reason, checks=tuple(checks))
+    if not_seen := _not_seen(trigger, baseline, patched):
+        return Verdict(outcome=Outcome.UNPROVABLE, reason=not_seen, checks=tuple(checks))
     return Verdict(outcome=Outcome.PROVEN, reason=_proof(trigger, patched), checks=tuple(checks))
+
+
+def _not_seen(trigger: Trigger, baseline: Observations, patched: Observations) -> str:
+    """Why a climb without a complaint proves nothing: what it rests on was never looked at."""
+    if baseline.boot is None or patched.boot is None or patched.alive is None:
+        return "the trial broke off before it was over"
+    if trigger.kind is TriggerKind.REQUEST and (baseline.trigger is None or patched.trigger is None):
+        return "the failing request could not be sent"
+    if trigger.kind is TriggerKind.ALONE and baseline.alive is None:
+        return "nobody watched it without the patch"
+    return ""
 
 
 def settled(trigger: Trigger, baseline: Observations, patched: Observations) -> tuple[Check, ...]:
