@@ -45,6 +45,7 @@ class World:
         self.repair = self.store.repairs.add(
             incident="i1", fingerprint="f", mode=RepairMode.REMEDY, error="e", resolution="r", changes=CHANGES
         )
+        self.heal_pid = -1
         self.before = tree_of(self.root)
         self.dirs = self.directories()
 
@@ -69,6 +70,11 @@ class World:
     def reload(self) -> Repair:
         """The repair as the store has it."""
         return self.store.repairs.get(self.repair.id)
+
+    def kill_heal(self) -> None:
+        """In the surgeon: kill the heal process that `in_child` made, and nobody who took its place as our parent."""
+        if os.getppid() == self.heal_pid:
+            os.kill(self.heal_pid, signal.SIGKILL)
 
     def close(self) -> None:
         """Close the store."""
@@ -99,6 +105,7 @@ def in_child(world: World, what: str, *, heal: Faults = no_faults, cut: Faults =
     """The same in a process of its own, with a store of its own; its wait status."""
 
     def main() -> int:
+        world.heal_pid = os.getpid()
         store = world.open()
         try:
             asyncio.run(operate(world, store, what, heal=heal, cut=cut))
@@ -148,7 +155,7 @@ def killed_everywhere(top: Path, what: str, who: str) -> list[str]:
                 asyncio.run(operate(world, world.store, "apply"))
             fault = Nth(number)
             if who == "both":
-                fault = Nth(number, before=lambda: os.kill(os.getppid(), signal.SIGKILL))
+                fault = Nth(number, before=world.kill_heal)
             status = in_child(world, what, heal=fault) if who == "heal" else in_child(world, what, cut=fault)
             if status == 0 and world.store.journal.unfinished() is None:
                 assert number > 5
