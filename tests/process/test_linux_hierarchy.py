@@ -20,9 +20,10 @@ from support.leaves import FOREST, RUNAWAY, cgroup_hierarchy, group_hierarchy, p
 from support.places import eventually, eventually_async, public_tmp
 
 from wolverined.errors import Conflict, UsageError
+from wolverined.linux import group
 from wolverined.linux import hierarchy as module
 from wolverined.linux.cgroup import CgroupHierarchy, CgroupLeaf
-from wolverined.linux.group import GroupHierarchy
+from wolverined.linux.group import GroupHierarchy, GroupLeaf
 from wolverined.linux.hierarchy import Unavailable, open_hierarchy
 from wolverined.linux.leaf import Leaf
 
@@ -31,7 +32,7 @@ KINDS = {"cgroup": cgroup_hierarchy, "group": group_hierarchy}
 # A supervisor that starts a forest in a leaf and then waits to be killed.
 SUPERVISOR = """
 import pathlib, sys
-from wolverined.linux.group import GroupHierarchy
+from wolverined.linux.group import GroupHierarchy, GroupLeaf
 from wolverined.linux.hierarchy import open_cgroup_hierarchy
 from wolverined.linux.process import spawn
 kind, name, state, *argv = sys.argv[1:]
@@ -232,10 +233,33 @@ def test_a_broken_list_of_processes_is_no_obstacle(name: str, tmp_path: Path, re
 def test_a_reused_pid_is_not_a_stale_process(name: str, tmp_path: Path) -> None:
     """A note whose pid lives, but started at another time, does not make an innocent process ours."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    record = {"boot_id": boot, "leaves": {"app-1": {"mark": "app-1:x", "members": [[1, 1], [os.getppid(), 5]]}}}
-    (tmp_path / "processes.json").write_text(json.dumps(record))
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as innocent:
+        record = {"boot_id": boot, "leaves": {"app-1": {"mark": "app-1:x", "members": [[innocent.pid, 1]]}}}
+        (tmp_path / "processes.json").write_text(json.dumps(record))
+        with group_hierarchy(tmp_path, name) as hierarchy:
+            assert hierarchy.stale() == []
+        assert innocent.poll() is None
+        innocent.kill()
+
+
+def test_init_and_those_above_us_are_never_in_a_leaf(name: str, tmp_path: Path) -> None:
+    """Even a note that names them, with the right start, puts neither init nor our parents into a leaf.
+
+    It asks the decision and kills nothing: were it wrong, a kill would end everything on the machine.
+    """
+    init, parent, us, child, other = 1, 10, os.getpid(), 2**22 + 1, 2**22 + 2
+
+    def seen(ppid: int) -> group._Seen:
+        return group._Seen(start_ticks=7, ppid=ppid, session=ppid + 2**23, zombie=False, mark="m")
+
+    processes = {init: seen(0), parent: seen(init), us: seen(parent), child: seen(us), other: seen(init)}
+    members = tuple(group._Member(pid, 7) for pid in processes)
     with group_hierarchy(tmp_path, name) as hierarchy:
-        assert hierarchy.stale() == []
+        assert isinstance(hierarchy, GroupHierarchy)
+        leaf = GroupLeaf("app-1", mark="m", members=members, hierarchy=hierarchy)
+        assert {member.pid for member in group._grow(leaf, processes)} == {child, other}
+        nothing = GroupLeaf("app-1", mark="x", members=(group._Member(init, 7),), hierarchy=hierarchy)
+        assert group._grow(nothing, processes) == set()
 
 
 @pytest.mark.parametrize("program", [FOREST, RUNAWAY])

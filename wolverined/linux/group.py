@@ -177,8 +177,9 @@ class GroupHierarchy:
         self.weaknesses = (f"no cgroup for {name}: {reason}; so processes are found by looking", *WEAKNESSES)
         self._record = state_dir / _RECORD
         self._lock: int | None = lock_state(state_dir, name)
-        self._children: set[int] = set()
-        self._marks: dict[_Member, str] = {}
+        seen, self._marks = _look({})
+        # Whoever is our child before we adopt anyone was started by somebody else in this process.
+        self._children = {pid for pid, process in seen.items() if process.ppid == os.getpid()}
         self._saved = b""
         _become_subreaper(on=True)
         self._leaves = self._load()
@@ -318,6 +319,10 @@ def _grow(leaf: GroupLeaf, seen: Mapping[int, _Seen]) -> set[_Member]:
         for member in leaf.members
         if member.pid in seen and seen[member.pid].start_ticks == member.start_ticks
     }
+    # Whatever a note or a mark may say: init and those above us are never ours to kill, and through them
+    # everything would be.
+    never = {0, 1} | _line_of(os.getpid(), seen)
+    inside -= never
     ours = os.getsid(0)
     while True:
         sessions = {seen[pid].session for pid in inside} - {ours}
@@ -325,12 +330,21 @@ def _grow(leaf: GroupLeaf, seen: Mapping[int, _Seen]) -> set[_Member]:
             pid
             for pid, process in seen.items()
             if pid not in inside
-            and pid != os.getpid()
+            and pid not in never
             and (process.mark == leaf.token or process.ppid in inside or process.session in sessions)
         }
         if not new:
             return {_Member(pid, seen[pid].start_ticks) for pid in inside}
         inside |= new
+
+
+def _line_of(pid: int, seen: Mapping[int, _Seen]) -> set[int]:
+    """A process and all above it."""
+    line: set[int] = set()
+    while pid in seen and pid not in line:
+        line.add(pid)
+        pid = seen[pid].ppid
+    return line
 
 
 def _signal(pid: int, signum: int) -> int:
