@@ -7,7 +7,8 @@ ring of lines that `wolverinectl logs` shows to those who may read them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -31,7 +32,9 @@ _EVENT_OF_STATE = {
     AppState.FAILED: ("app.failed", "error"),
     AppState.BACKOFF: ("app.backoff", "warn"),
     AppState.DEGRADED: ("app.degraded", "warn"),
+    AppState.STOPPED: ("app.stopped", "info"),
 }
+"""The states that are told; the others are told by what leads to them (a start, an exit, a heal)."""
 
 
 class Listener:
@@ -48,18 +51,17 @@ class Listener:
         self._narrator = narrator
         self._redactor = redactor
         self._reports: dict[int, CrashReport] = {}
-        self._pid: int | None = None
-        self._pending: list[Exit] = []
+        self._examining: set[asyncio.Task[None]] = set()
         self.desk: Desk | None = None
         self.dispatcher: Dispatcher | None = None
-        self.on_state: Callable[[AppState, str], None] = _nothing
+        self.reports_settle: Callable[[], Awaitable[None]] = _settled
 
     def state_changed(self, old: AppState, new: AppState, *, why: str) -> None:
         """Tell a change of state that matters to a person."""
-        name, severity = _EVENT_OF_STATE.get(new, (f"app.{new.value}", "info"))
-        self._narrator.tell(name, why or new.value, severity=severity, fields={"from": old.value, "to": new.value})
+        if new in _EVENT_OF_STATE:
+            name, severity = _EVENT_OF_STATE[new]
+            self._narrator.tell(name, why or new.value, severity=severity, fields={"from": old.value, "to": new.value})
         self._tell_heal("state", {"state": new.value})
-        self.on_state(new, why)
         if new is AppState.READY and self.desk is not None:
             self.desk.app_ready()
 
@@ -77,10 +79,17 @@ class Listener:
             severity="info" if exit.asked else "error",
             generation=exit.generation,
         )
-        report = self._reports.pop(exit.generation, None)
         if exit.asked:
             self._tell_heal("exit", {"asked": True, "fingerprint": "", "own": False})
             return
+        task = asyncio.get_running_loop().create_task(self._examine(exit))
+        self._examining.add(task)
+        task.add_done_callback(self._examining.discard)
+
+    async def _examine(self, exit: Exit) -> None:  # noqa: A002  the vocabulary's word
+        """Make the incident, once what the dying process told of itself has been read."""
+        await self.reports_settle()
+        report = self._reports.pop(exit.generation, None)
         redactor = self._redactor()
         tail = tuple(redactor.text(line) for line in exit.tail)
         traces = parse(tail, app_root=self._app_root)
@@ -144,5 +153,5 @@ class Listener:
 _REPORTS_KEPT = 16
 
 
-def _nothing(_state: AppState, _why: str) -> None:
-    """Stand in until somebody wants to know."""
+async def _settled() -> None:
+    """Stand in while nobody reports."""

@@ -69,8 +69,8 @@ class _Composition:
     def __init__(self, args: argparse.Namespace) -> None:
         self._file = Path(args.config).absolute()
         self._name = self._file.stem
-        self._runtime_dir = runtime_dir(self._name, args.runtime_dir)
-        self._state_dir = state_dir(self._name, args.state_dir)
+        self._runtime_dir = runtime_dir(self._name, _path(args.runtime_dir))
+        self._state_dir = state_dir(self._name, _path(args.state_dir))
         self._json_log = bool(args.json_log)
         self._clock: Clock = SystemClock()
         self._environ = dict(os.environ)
@@ -123,15 +123,16 @@ class _Composition:
             prober_factory=ProberFactory(),
         )
         stack.push_async_callback(self._supervisor.close)
-        await stack.enter_async_context(
-            ReportServer(
-                self._runtime_dir / "app" / "report.sock",
-                app_uid=credentials.uid,
-                on_crash=self._listener.crash_report,
-                generation=lambda: self._supervisor.generation,
-                redact=self._redact_request,
-            )
+        reports = ReportServer(
+            self._runtime_dir / "app" / "report.sock",
+            app_uid=credentials.uid,
+            on_crash=self._listener.crash_report,
+            generation=lambda: self._supervisor.generation,
+            redact=self._redact_request,
+            redact_text=self._redact_text,
         )
+        await stack.enter_async_context(reports)
+        self._listener.reports_settle = reports.settle
         dispatcher = Dispatcher(
             leaves=hierarchy, app=self._supervisor, say=self._heal_says, roles=self._role_plans(credentials)
         )
@@ -277,6 +278,9 @@ class _Composition:
     def _redact_request(self, request: Request) -> Request:
         return self._redactor.request(request)  # the redactor of the moment: a reload may change it
 
+    def _redact_text(self, text: str) -> str:
+        return self._redactor.text(text)
+
     def _hooks_dir(self) -> Path:
         return self._runtime_dir / "app" / "hooks"
 
@@ -311,6 +315,10 @@ def _is_ours(hierarchy: Hierarchy, pid: int) -> bool:
     text = proc.read(f"/proc/{pid}/cgroup")
     cgroup = parse_own_cgroup(text) if text is not None else None
     return text is None or hierarchy.owns(cgroup=cgroup or "", pid=pid)
+
+
+def _path(argument: str) -> Path | None:
+    return Path(argument).absolute() if argument else None
 
 
 def _gid(name: str) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,11 @@ class _Process:
     """Serves the supervisor's stream: `conduct` once, `seen` any number of times."""
 
     def __init__(self, stream_fd: str, roles_fd: str) -> None:
-        self._roles = Roles(inherited(roles_fd))
+        roles = socket.socket(
+            fileno=int(roles_fd)
+        )  # keeps its packets' borders, so it is none of `inherited`'s streams
+        roles.set_inheritable(False)
+        self._roles = Roles(roles)
         handlers = {"conduct": self._conduct, "seen": self._seen}
         self._supervisor = Channel(inherited(stream_fd), role="heal", deadline_s=_HOURS_S, handlers=handlers)
         self._conductor: Conductor | None = None

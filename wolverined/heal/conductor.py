@@ -16,7 +16,6 @@ from typing import Any
 from wolverined.clock import Clock
 from wolverined.errors import Conflict, WolverineError
 from wolverined.heal import transaction
-from wolverined.heal.counsel import Counsel
 from wolverined.heal.decision import Next, decide
 from wolverined.heal.evidence import gather
 from wolverined.heal.job import Conclusion, Job, Result, Task
@@ -25,7 +24,7 @@ from wolverined.heal.operation import Operation
 from wolverined.heal.prove import Prover
 from wolverined.heal.roles import Roles
 from wolverined.heal.stream import Channel
-from wolverined.heal.surgeon.client import Reading, SurgeonClient
+from wolverined.heal.surgeon.client import SurgeonClient, Taken
 from wolverined.model import Evidence, Incident, Repair, RepairState
 from wolverined.redact import Redactor, known_secrets
 from wolverined.store import Store
@@ -104,7 +103,7 @@ class Conductor:
                 return Result(conclusion=Conclusion.NOTHING, said=why_not)
             return await self._act(standing, incident, surgeon)
 
-    async def _climb(self, evidence: Evidence, taken: Reading) -> tuple[Standing | None, str]:
+    async def _climb(self, evidence: Evidence, taken: Taken) -> tuple[Standing | None, str]:
         timeout_s = self._job.config.heal.timeout_s
         prover = Prover(
             open_trial=lambda: self._roles.open("trial", deadline_s=timeout_s),
@@ -115,21 +114,13 @@ class Conductor:
             hide=self._job.hide,
             hooks=self._job.hooks,
         )
-        counsel = Counsel(
-            open_adviser=lambda handlers: self._roles.open("adviser", deadline_s=timeout_s, handlers=handlers),
-            config=self._job.config,
-            snapshot=taken.snapshot,
-            evidence=evidence,
-            store=self._store,
-            redactor=self._redactor,
-        )
         ladder = Ladder(
             config=self._job.config,
             evidence=evidence,
             snapshot=taken.snapshot,
             store=self._store,
             prove=prover.prove,
-            ask=counsel.ask if self._job.ai else None,
+            ask=None,
             say=self._say,
         )
         try:
@@ -246,12 +237,12 @@ class Conductor:
         async with self._roles.open("surgeon", deadline_s=deadline_s) as channel:
             yield SurgeonClient(channel, root=str(self._source()))
 
-    async def _take(self, surgeon: SurgeonClient) -> Reading:
+    async def _take(self, surgeon: SurgeonClient) -> Taken:
         heal = self._job.config.heal
         await surgeon.open()
         return await surgeon.snapshot(allow=heal.allow, deny=heal.deny)
 
-    def _settling(self, taken: Reading) -> float:
+    def _settling(self, taken: Taken) -> float:
         """Seconds that a fresh source is still left alone; what we wrote ourselves is not fresh."""
         if self._job.asked:
             return 0.0

@@ -122,13 +122,14 @@ class Dispatcher:
             result = await session.conduct(job)
             lost = False
         except StreamError as error:
-            said = f"the heal process ended before its time: {error.message}"
-            result = Result(conclusion=Conclusion.FAILED, said=said, hint=session.last_words())
+            result = Result(conclusion=Conclusion.FAILED, said=f"the heal broke off: {error.message}")
         except WolverineError as error:
             result = Result(conclusion=Conclusion.FAILED, said=error.message, hint=error.hint)
         finally:
             self._session = None
             await session.end()
+        if lost and not result.hint:
+            result = msgspec.structs.replace(result, hint=session.last_words())
         return result, lost, session.held
 
 
