@@ -20,9 +20,9 @@ from support.leaves import FOREST, RUNAWAY, cgroup_hierarchy, group_hierarchy, p
 from support.places import eventually, eventually_async, public_tmp
 
 from wolverined.errors import Conflict, UsageError
-from wolverined.linux import group
+from wolverined.linux import group, proc
 from wolverined.linux import hierarchy as module
-from wolverined.linux.cgroup import CgroupHierarchy, CgroupLeaf
+from wolverined.linux.cgroup import CgroupHierarchy, CgroupLeaf, remove_tree
 from wolverined.linux.group import GroupHierarchy, GroupLeaf
 from wolverined.linux.hierarchy import Unavailable, open_hierarchy
 from wolverined.linux.leaf import Leaf
@@ -204,22 +204,35 @@ def test_a_predecessor_that_lived_in_another_cgroup_is_found(name: str, tmp_path
         b"",
         b"{",
         b"null",
-        b'{"boot_id": "another", "path": "/sys/fs/cgroup"}',
-        b'{"boot_id": "%BOOT%", "path": "/etc"}',
-        b'{"boot_id": "%BOOT%", "path": "%MOUNT%"}',
-        b'{"boot_id": "%BOOT%", "path": "%MOUNT%/../../../../etc/wolverine-%NAME%"}',
+        b'{"boot_id": "%BOOT%", "path": 3}',
+        b'{"boot_id": "another", "path": "%ELSEWHERE%/wolverine-%NAME%"}',
+        b'{"boot_id": "%BOOT%", "path": "%ELSEWHERE%"}',
+        b'{"boot_id": "%BOOT%", "path": "%ELSEWHERE%/wolverine-%NAME%-other"}',
+        b'{"boot_id": "%BOOT%", "path": "%TMP%/wolverine-%NAME%"}',
+        b'{"boot_id": "%BOOT%", "path": "%MOUNT%/../../../..%TMP%/wolverine-%NAME%"}',
         b"\xff" * 5000,
     ],
 )
 def test_a_broken_or_hostile_note_is_not_followed(name: str, tmp_path: Path, record: bytes) -> None:
     """A note that is half-written, of another boot, or points anywhere else is ignored and replaced."""
-    boot = Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
-    mount = str(own_cgroup(tmp_path)).encode()
-    text = record.replace(b"%BOOT%", boot).replace(b"%MOUNT%", mount).replace(b"%NAME%", name.encode())
-    (tmp_path / "cgroup.json").write_bytes(text)
-    with cgroup_hierarchy(tmp_path, name) as hierarchy:
-        assert hierarchy.stale() == []
-        assert json.loads((tmp_path / "cgroup.json").read_bytes())["path"].endswith(f"wolverine-{name}")
+    mount = own_cgroup(tmp_path)
+    elsewhere = mount / f"elsewhere-{secrets.token_hex(4)}"
+    victims = [
+        top / f"wolverine-{name}{suffix}" / "app-1" for top in (elsewhere, tmp_path) for suffix in ("", "-other")
+    ]
+    for victim in victims:
+        victim.mkdir(parents=True)
+    values = {"ELSEWHERE": elsewhere, "MOUNT": mount, "TMP": tmp_path, "NAME": name, "BOOT": proc.boot_id()}
+    for key, value in values.items():
+        record = record.replace(f"%{key}%".encode(), str(value).encode())
+    (tmp_path / "cgroup.json").write_bytes(record)
+    try:
+        with cgroup_hierarchy(tmp_path, name) as hierarchy:
+            assert hierarchy.stale() == []
+            assert json.loads((tmp_path / "cgroup.json").read_bytes())["path"] == str(mount / f"wolverine-{name}")
+        assert all(victim.is_dir() for victim in victims)
+    finally:
+        assert remove_tree(elsewhere)
 
 
 @pytest.mark.parametrize("record", [b"", b"[]", b'{"boot_id": 3}', b"\0" * 100])
