@@ -18,7 +18,9 @@ from wolverined.clock import SystemClock
 from wolverined.errors import Conflict, NotFound, StoreError, StreamError, SurgeryAborted
 from wolverined.heal import transaction
 from wolverined.heal.source import sha256_of
-from wolverined.heal.transaction import Faults, Plan, Transaction
+from wolverined.heal.steps import Plan
+from wolverined.heal.surgeon import rename
+from wolverined.heal.transaction import Faults, Transaction
 from wolverined.model import FileChange, Repair, RepairMode, RepairState
 from wolverined.store import Store
 
@@ -297,6 +299,21 @@ def test_a_file_changed_between_the_last_check_and_the_rename_is_kept(world: Wor
         asyncio.run(operate(world, world.store, "apply", cut=deploy))
     mode = 0o750 if path == "server.js" else 0o644
     assert tree_of(world.root) == {**world.before, path: (b"a deploy\n", mode)}
+
+
+def test_a_file_system_without_exchange_keeps_what_others_wrote_too(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There a rename destroys what it replaces: all targets are looked at before the first."""
+    monkeypatch.setattr(rename, "_libc", object())
+
+    def deploy(passed: str) -> None:
+        if passed == "operate:staged":
+            plant(world.root, {"lib/db.js": b"a deploy\n"})
+
+    with pytest.raises(SurgeryAborted, match=r"lib/db\.js"):
+        asyncio.run(operate(world, world.store, "apply", heal=deploy))
+    assert tree_of(world.root) == {**world.before, "lib/db.js": (b"a deploy\n", 0o644)}
 
 
 def test_a_deploy_after_a_crash_is_kept_and_named(world: World) -> None:

@@ -2,15 +2,16 @@
 """Applying a repair and taking it back: all or nothing, journalled before each side effect (DESIGN 6).
 
 `apply`, `rollback` and `restore` are one engine: a plan of steps by content hash. The commit is one
-transaction of the store; before it a crash is undone, after it only rests are cleared away. `recover`
-does that at the next start. What somebody else changed is never overwritten.
+transaction of the store; before it a crash is undone, after it only rests are cleared away. Whatever
+failed: as long as `store.journal.unfinished()` gives something, the tree may be mixed, and `recover`
+with a fresh surgeon puts it right. What somebody else changed is never overwritten.
 """
 
 from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,11 @@ import msgspec
 from wolverined.clock import Clock, SystemClock
 from wolverined.config.schema import RetentionTable
 from wolverined.errors import Conflict, NotFound, StoreError, StreamError, SurgeryAborted, WolverineError
-from wolverined.heal.backup import Archive, Kept, Manifest, sync_directory, to_prune, write_durable
+from wolverined.heal.backup import Archive, Manifest, sync_directory, to_prune, write_durable
 from wolverined.heal.diff import mail_patch
-from wolverined.heal.source import sha256_of
+from wolverined.heal.steps import Plan, backward, foreign_error, forward, hash_or_none, kept_of, pairs
 from wolverined.heal.surgeon.client import SurgeonClient
-from wolverined.heal.surgeon.steps import Look, Step
+from wolverined.heal.surgeon.steps import Look
 from wolverined.model import Backup, BackupState, FileChange, Repair, RepairState
 from wolverined.store import JournalEntry, JournalState, Store
 
@@ -34,15 +35,6 @@ STABLE_AFTER_S = 1800.0
 """How long a repair stands after its probation until it is called stable."""
 
 _IN_EFFECT = (RepairState.APPLIED, RepairState.PROBATION)
-
-
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What the journal keeps of a surgery: enough to undo it without any other memory."""
-
-    root: str
-    steps: tuple[Step, ...]
-    make_dirs: tuple[str, ...] = ()
-    drop_dirs: tuple[str, ...] = ()
 
 
 class Recovered(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,7 +108,7 @@ class Transaction:
         made = tuple(dict.fromkeys(path for look in looks for path in look.missing))
         nonce = secrets.token_hex(8)
         steps = tuple(
-            _step(number, change, look, nonce) for number, (change, look) in enumerate(_pairs(changes, looks))
+            forward(number, change, look, nonce) for number, (change, look) in enumerate(pairs(changes, looks))
         )
         plan = Plan(root=self._surgeon.root, steps=steps, make_dirs=made)
         size = sum(len(change.before or b"") for change in changes)
@@ -131,10 +123,10 @@ class Transaction:
             root=plan.root,
             tree_hash=tree_hash,
             made_dirs=made,
-            files=tuple(_kept(step) for step in steps),
+            files=tuple(kept_of(step) for step in steps),
         )
         old, new = [change.before for change in changes], [change.after for change in changes]
-        async with _Undoing(self, entry, plan):
+        async with self._undone_on_failure(entry, plan):
             self._archive.write(manifest, old=old, new=new)
             self._keep_patch(repair.id, patch)
             self._faults("apply:backup")
@@ -169,13 +161,13 @@ class Transaction:
             self._store.repairs.update(repair_id, **said)
             return ()
         old, nonce = self._archive.contents(manifest, "old"), secrets.token_hex(8)
-        steps = tuple(_reversed(manifest.files[number], index, nonce) for index, number in enumerate(numbers))
+        steps = tuple(backward(manifest.files[number], index, nonce) for index, number in enumerate(numbers))
         looks = await self._surgeon.look([step.path for step in steps])
         made = tuple(dict.fromkeys(path for look in looks for path in look.missing))
         plan = Plan(root=self._surgeon.root, steps=steps, make_dirs=made, drop_dirs=manifest.made_dirs)
         entry = self._store.journal.begin(kind=kind, repair=repair_id, backup=repair.backup, plan=plan)
         self._faults("rollback:intent")
-        async with _Undoing(self, entry, plan):
+        async with self._undone_on_failure(entry, plan):
             entry = await self._operate(entry, plan, [old[number] for number in numbers])
             self._commit(entry, repair_id, **said)
         await self._clear(entry, plan)
@@ -215,7 +207,10 @@ class Transaction:
         conflicts = await self._undo(entry, plan)
         if entry.kind == "apply" or conflicts:
             return msgspec.structs.replace(done, outcome="undone", conflicts=conflicts)
-        await self.rollback(entry.repair, kind=entry.kind)
+        try:
+            await self.rollback(entry.repair, kind=entry.kind)
+        except SurgeryAborted:
+            return msgspec.structs.replace(done, outcome="undone")  # a deploy came between: the repair stays as it is
         return msgspec.structs.replace(done, outcome="redone")
 
     def _give_up(self, entry: JournalEntry, done: Recovered) -> Recovered:
@@ -229,9 +224,9 @@ class Transaction:
         looks = await self._surgeon.look([change.path for change in changes])
         if not changes or len({change.path for change in changes}) != len(changes):
             raise SurgeryAborted("the repair changes no file, or one file twice")
-        foreign = [change.path for change, look in _pairs(changes, looks) if _hash(change.before) != look.sha256]
+        foreign = [change.path for change, look in pairs(changes, looks) if hash_or_none(change.before) != look.sha256]
         if foreign:
-            raise _foreign(foreign)
+            raise foreign_error(foreign)
         return looks
 
     async def _check_witnesses(self, witnesses: Mapping[str, str]) -> None:
@@ -240,7 +235,7 @@ class Transaction:
         hashes = await self._surgeon.hash(tuple(witnesses))
         foreign = [path for path, wanted in witnesses.items() if hashes[path] != wanted]
         if foreign:
-            raise _foreign(foreign)
+            raise foreign_error(foreign)
 
     async def _still_ours(self, manifest: Manifest) -> list[int]:
         """The numbers of the files that are to be put back."""
@@ -253,7 +248,7 @@ class Transaction:
             elif now != (kept.old or ""):
                 foreign.append(kept.path)
         if foreign:
-            raise _foreign(foreign)
+            raise foreign_error(foreign)
         return ours
 
     async def _operate(self, entry: JournalEntry, plan: Plan, contents: Sequence[bytes | None]) -> JournalEntry:
@@ -303,6 +298,22 @@ class Transaction:
             if drop:
                 self._store.backups.remove(entry.backup)
         return conflicts
+
+    @contextlib.asynccontextmanager
+    async def _undone_on_failure(self, entry: JournalEntry, plan: Plan) -> AsyncIterator[None]:
+        """Undo the surgery when the block fails. When the surgeon itself is gone only `recover` can."""
+        try:
+            yield
+        except StreamError:
+            raise
+        except WolverineError as error:
+            try:
+                await self._undo(entry, plan)
+            except StoreError as second:
+                # Nothing can be journalled. The tree is put right all the same; recover will find it so.
+                await self._surgeon.undo(plan.steps, make_dirs=plan.make_dirs, contents=self._before(entry, plan))
+                raise error from second
+            raise
 
     def _before(self, entry: JournalEntry, plan: Plan) -> dict[int, bytes]:
         """What each step replaced, out of the backup; nothing where the backup was not finished.
@@ -423,67 +434,3 @@ def prune(store: Store, state_dir: Path, *, retention: RetentionTable, now: floa
         archive.remove(backup_id)
         store.backups.remove(backup_id)
     return gone
-
-
-class _Undoing:
-    """Undo the surgery when the block fails. When the surgeon itself is gone only `recover` can."""
-
-    def __init__(self, transaction: Transaction, entry: JournalEntry, plan: Plan) -> None:
-        self._transaction = transaction
-        self._entry = entry
-        self._plan = plan
-
-    async def __aenter__(self) -> None:
-        return None
-
-    async def __aexit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if not isinstance(error, WolverineError) or isinstance(error, StreamError):
-            return
-        try:
-            await self._transaction._undo(self._entry, self._plan)  # noqa: SLF001  two halves of one thing
-        except StoreError as second:
-            # Nothing can be journalled: the tree may be half new. Undo it all the same; recover will find it so.
-            blobs = self._transaction._before(self._entry, self._plan)  # noqa: SLF001
-            steps, made = self._plan.steps, self._plan.make_dirs
-            await self._transaction._surgeon.undo(steps, make_dirs=made, contents=blobs)  # noqa: SLF001
-            raise error from second
-
-
-def _pairs(changes: Sequence[FileChange], looks: Sequence[Look]) -> list[tuple[FileChange, Look]]:
-    return list(zip(changes, looks, strict=True))
-
-
-def _step(number: int, change: FileChange, look: Look, nonce: str) -> Step:
-    return Step(
-        path=change.path,
-        temp=f".wolverine-{nonce}-{number}.tmp",
-        old=look.sha256,
-        new=_hash(change.after),
-        mode=change.mode & 0o755,
-        old_mode=look.mode or 0o644,
-    )
-
-
-def _reversed(kept: Kept, number: int, nonce: str) -> Step:
-    return Step(
-        path=kept.path,
-        temp=f".wolverine-{nonce}-{number}.tmp",
-        old=kept.new,
-        new=kept.old,
-        mode=kept.old_mode,
-        old_mode=kept.new_mode,
-    )
-
-
-def _kept(step: Step) -> Kept:
-    new_mode = step.mode if step.old is None else step.old_mode
-    return Kept(path=step.path, old=step.old, new=step.new, old_mode=step.old_mode, new_mode=new_mode)
-
-
-def _hash(data: bytes | None) -> str | None:
-    return None if data is None else sha256_of(data)
-
-
-def _foreign(paths: Sequence[str]) -> SurgeryAborted:
-    names = ", ".join(paths[:5]) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")  # noqa: PLR2004
-    return SurgeryAborted(f"changed by somebody else: {names}", hint="theirs is kept; nothing was written")
