@@ -30,7 +30,6 @@ _EVENT_OF_STATE = {
     AppState.READY: ("app.ready", "info"),
     AppState.CRASH_LOOP: ("app.crash_loop", "error"),
     AppState.FAILED: ("app.failed", "error"),
-    AppState.BACKOFF: ("app.backoff", "warn"),
     AppState.DEGRADED: ("app.degraded", "warn"),
     AppState.STOPPED: ("app.stopped", "info"),
 }
@@ -54,16 +53,25 @@ class Listener:
         self._examining: set[asyncio.Task[None]] = set()
         self.desk: Desk | None = None
         self.dispatcher: Dispatcher | None = None
+        self.backoff_s: Callable[[], float] = _no_wait
         self.reports_settle: Callable[[], Awaitable[None]] = _settled
 
     def state_changed(self, old: AppState, new: AppState, *, why: str) -> None:
         """Tell a change of state that matters to a person."""
-        if new in _EVENT_OF_STATE:
+        if new is AppState.BACKOFF:
+            self._tell_backoff(why)
+        elif new in _EVENT_OF_STATE:
             name, severity = _EVENT_OF_STATE[new]
             self._narrator.tell(name, why or new.value, severity=severity, fields={"from": old.value, "to": new.value})
         self._tell_heal("state", {"state": new.value})
         if new is AppState.READY and self.desk is not None:
             self.desk.app_ready()
+
+    def _tell_backoff(self, why: str) -> None:
+        """Tell of a wait that a person would notice; a start at once tells of itself."""
+        wait_s = self.backoff_s()
+        if wait_s >= _NOTICED_S:
+            self._narrator.tell("app.backoff", f"{why}; the next start is in {wait_s:.1f} s", severity="warn")
 
     def generation_started(self, generation: int, pid: int) -> None:
         """Tell that a process was started."""
@@ -151,6 +159,12 @@ class Listener:
 
 
 _REPORTS_KEPT = 16
+_NOTICED_S = 0.5
+
+
+def _no_wait() -> float:
+    """Stand in until there is a supervisor to ask."""
+    return 0.0
 
 
 async def _settled() -> None:

@@ -123,6 +123,7 @@ class _Composition:
             prober_factory=ProberFactory(),
         )
         stack.push_async_callback(self._supervisor.close)
+        self._listener.backoff_s = self._backoff_s
         reports = ReportServer(
             self._runtime_dir / "app" / "report.sock",
             app_uid=credentials.uid,
@@ -274,6 +275,10 @@ class _Composition:
                     make_private_dir(directory, 0o755)
                 target.write_bytes(file.read_bytes())
                 target.chmod(0o644)
+
+    def _backoff_s(self) -> float:
+        until = self._supervisor.status()["backoff_until"]
+        return until - self._clock.wall() if isinstance(until, float) else 0.0
 
     def _redact_request(self, request: Request) -> Request:
         return self._redactor.request(request)  # the redactor of the moment: a reload may change it
