@@ -5,18 +5,36 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import ParamSpec
 
 import pytest
 from support.places import IS_ROOT, unused_user
 
 from wolverined.heal.stream import Channel
+
+P = ParamSpec("P")
+
+
+def in_loop(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:
+    """Run an async test in a loop of its own, with a limit."""
+
+    @functools.wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        async def limited() -> None:
+            async with asyncio.timeout(60.0):
+                await test(*args, **kwargs)
+
+        asyncio.run(limited())
+
+    return run
 
 
 def why_no_sandbox() -> str:
@@ -45,9 +63,10 @@ _WHY_NOT = why_no_sandbox()
 needs_sandbox = pytest.mark.skipif(bool(_WHY_NOT), reason=_WHY_NOT or "a sandbox can be built")
 
 
-def start_trial(stream: socket.socket) -> subprocess.Popen[bytes]:
-    """The role process, as wolverined starts it."""
-    argv = [*as_trial_user(), sys.executable, "-I", "-m", "wolverined.heal.trial", str(stream.fileno())]
+def start_trial(stream: socket.socket, *, before: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+    """The role process, as wolverined starts it, or what `before` makes of the stream's number."""
+    role = before or [sys.executable, "-I", "-m", "wolverined.heal.trial"]
+    argv = [*as_trial_user(), *role, str(stream.fileno())]
     environment = {"PATH": os.environ["PATH"]}
     return subprocess.Popen(argv, pass_fds=[stream.fileno()], cwd="/", env=environment, stderr=subprocess.PIPE)
 
@@ -60,7 +79,14 @@ async def open_trial(started: list[subprocess.Popen[bytes]] | None = None) -> As
         process = start_trial(theirs)
     if started is not None:
         started.append(process)
-    channel = Channel(ours, role="heal", deadline_s=60.0, peer_role="trial")
+    async with channel_to(ours, process) as channel:
+        yield channel
+
+
+@contextlib.asynccontextmanager
+async def channel_to(stream: socket.socket, process: subprocess.Popen[bytes]) -> AsyncIterator[Channel]:
+    """A started channel to a role process that holds the other end; both are gone at the end."""
+    channel = Channel(stream, role="heal", deadline_s=60.0, peer_role="trial")
     try:
         await channel.start()
         yield channel

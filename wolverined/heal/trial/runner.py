@@ -177,10 +177,11 @@ class Runner:
 
     def alive(self, args: Mapping[str, Any]) -> Alive:
         """Watch the main process for `settle_s`; it ends at once when the process does."""
+        settle_s = _seconds(args, "settle_s", 0.1)
         main = self._main
         if main is None:
             return Alive(alive=False)
-        self._wait(lambda: main.exit is not None, until=time.monotonic() + _seconds(args, "settle_s", 0.1))
+        self._wait(lambda: main.exit is not None, until=time.monotonic() + settle_s)
         return Alive(alive=main.exit is None, exit=main.exit, tail=main.tail.since())
 
     def check(self, args: Mapping[str, Any]) -> dict[str, Syntax]:

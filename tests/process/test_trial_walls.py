@@ -1,0 +1,530 @@
+# SPDX-License-Identifier: MIT
+"""What a candidate can and cannot do, asked of a candidate that tries."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+from support.places import IS_ROOT, eventually, public_python, public_tmp
+from support.trials import channel_to, in_loop, needs_sandbox, open_trial, start_trial, trial_uid
+
+from wolverined.errors import SandboxUnavailable, UsageError
+from wolverined.heal.trial.client import TrialClient
+from wolverined.heal.trial.observations import Boot, Prepared
+from wolverined.heal.trial.plan import Plan
+from wolverined.model import FileChange
+
+pytestmark = needs_sandbox
+
+PROBE = r"""
+import ctypes, errno, json, os, signal, socket, subprocess, sys, threading
+told = json.loads(os.environ["TOLD"])
+libc = ctypes.CDLL(None, use_errno=True)
+def attempt(name, act):
+    try:
+        seen[name] = act()
+    except OSError as error:
+        seen[name] = errno.errorcode.get(error.errno, str(error))
+    except Exception as error:
+        seen[name] = repr(error)
+def call(name, *args):
+    if getattr(libc, name)(*args) < 0:
+        raise OSError(ctypes.get_errno(), name)
+    return "done"
+def read(path):
+    with open(path, "rb") as file:
+        return file.read(200).decode("utf-8", "replace")
+def write(path):
+    with open(path, "w") as file:
+        file.write("candidate")
+    return "written"
+def connect(family, kind, where):
+    with socket.socket(family, kind) as sock:
+        sock.settimeout(2)
+        sock.connect(where)
+        return "connected"
+def own_loopback():
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0)); server.listen()
+        with socket.create_connection(server.getsockname(), 2):
+            return "connected"
+def datagram_pair():
+    one, _two = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    one.connect(told["unix"])
+    return "connected"
+def stream_pair():
+    one, two = socket.socketpair()
+    one.send(b"x")
+    return two.recv(1).decode()
+def threads():
+    found = []
+    thread = threading.Thread(target=found.append, args=(1,)); thread.start(); thread.join()
+    return len(found)
+seen = {}
+status = dict(line.split(":", 1) for line in read("/proc/self/status").splitlines() if ":" in line)
+seen["status"] = {}
+for line in open("/proc/self/status"):
+    key, _, value = line.partition(":")
+    seen["status"][key] = value.strip()
+attempt("uid", os.getuid)
+attempt("pids", lambda: sorted(int(name) for name in os.listdir("/proc") if name.isdigit()))
+attempt("own pid", os.getpid)
+attempt("fds", lambda: [os.path.basename(os.path.realpath(f"/proc/self/fd/{fd}")).split(":")[0] for fd in range(1000)
+    if os.path.lexists(f"/proc/self/fd/{fd}")])
+attempt("host tcp", lambda: connect(socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", told["port"])))
+attempt("outside", lambda: connect(socket.AF_INET, socket.SOCK_STREAM, ("192.0.2.1", 80)))
+attempt("unix stream", lambda: connect(socket.AF_UNIX, socket.SOCK_STREAM, told["unix"]))
+attempt("unix datagram", lambda: connect(socket.AF_UNIX, socket.SOCK_DGRAM, told["unix"]))
+attempt("datagram pair", datagram_pair)
+attempt("abstract", lambda: connect(socket.AF_UNIX, socket.SOCK_STREAM, "\0" + told["abstract"]))
+attempt("vsock", lambda: connect(40, socket.SOCK_STREAM, (2, 80)))
+attempt("stream pair", stream_pair)
+attempt("own loopback", own_loopback)
+attempt("threads", threads)
+attempt("child", lambda: subprocess.run(["/bin/echo", "hi"], capture_output=True, text=True).stdout.strip())
+attempt("write code", lambda: write("written.txt"))
+attempt("read it back", lambda: read("written.txt"))
+attempt("overwrite", lambda: write("data.txt"))
+attempt("write outside", lambda: write(told["outside"] + "/new"))
+attempt("write /etc", lambda: write("/etc/wolverine-candidate"))
+attempt("write /tmp", lambda: write("/tmp/x"))
+attempt("see /tmp", lambda: os.path.exists(told["tmp"]))
+attempt("hidden", lambda: os.listdir(told["hidden"]))
+attempt("read hidden", lambda: read(told["hidden"] + "/secret"))
+attempt("run", lambda: os.listdir("/run"))
+attempt("dev", lambda: sorted(os.listdir("/dev")))
+attempt("null", lambda: write("/dev/null"))
+attempt("random", lambda: len(os.urandom(4)))
+attempt("shm", lambda: write("/dev/shm/x"))
+attempt("sysctl", lambda: write("/proc/sys/kernel/hostname"))
+attempt("signal runner", lambda: os.kill(told["runner"], 0))
+attempt("signal role", lambda: os.kill(told["role"], 0))
+attempt("signal first", lambda: os.kill(1, signal.SIGKILL))
+attempt("first memory", lambda: open("/proc/1/mem", "rb").read(1))
+attempt("first memory to write", lambda: open("/proc/1/mem", "r+b").read(1))
+attempt("first fds", lambda: os.listdir("/proc/1/fd"))
+attempt("first root", lambda: os.listdir("/proc/1/root"))
+attempt("unshare", lambda: call("unshare", 0x10000000))
+attempt("mount", lambda: call("mount", b"none", b"/tmp", b"tmpfs", 0, None))
+attempt("umount", lambda: call("umount2", told["hidden"].encode(), 0))
+attempt("ptrace", lambda: call("ptrace", 0, 0, 0, 0))
+attempt("setuid", lambda: os.setuid(0))
+attempt("chown", lambda: os.chown("written.txt", 0, 0))
+attempt("cgroup", lambda: [p for p in told["cgroups"] if os.access(p, os.W_OK)])
+attempt("source", lambda: read("module.py"))
+attempt("absolute", lambda: read(told["directory"] + "/module.py"))
+attempt("cpus", os.cpu_count)
+with open("/dev/stdout", "w") as out:
+    out.write("\n" + json.dumps(seen) + "\n")
+"""
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory that the trial's user may enter, below /tmp, which is hidden in the sandbox."""
+    with public_tmp() as path:
+        yield path
+
+
+def make_app(place: Path, files: dict[str, str]) -> Path:
+    """An app owned by the trial's user."""
+    app = place / "app"
+    for name, text in files.items():
+        file = app / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    for path in (app, *app.rglob("*")):
+        if IS_ROOT:
+            os.chown(path, trial_uid(), trial_uid(), follow_symlinks=False)
+    return app
+
+
+def change(path: str, before: str | None, after: str | None, mode: int = 0o644) -> FileChange:
+    """A change of a text file."""
+    return FileChange(
+        path=path,
+        before=None if before is None else before.encode(),
+        after=None if after is None else after.encode(),
+        mode=mode,
+    )
+
+
+def plan(app: Path, *command: str, **given: Any) -> Plan:
+    """How to run `command` in `app`; without a port, so that its end is waited for."""
+    return Plan(**{"directory": str(app), "command": command, "environment": {"PATH": "/usr/bin:/bin"}, **given})
+
+
+def command(*argv: str) -> None:
+    """Run a program that must succeed."""
+    subprocess.run(argv, check=True, capture_output=True)
+
+
+async def run(what: Plan, changes: Sequence[FileChange] = ()) -> tuple[Prepared, Boot]:
+    """Prepare and boot once."""
+    async with open_trial() as channel:
+        client = TrialClient(channel)
+        prepared = await client.prepare(what, changes)
+        return prepared, await client.boot()
+
+
+def seen(tail: Sequence[str]) -> dict[str, Any]:
+    """What the probe printed as its last line."""
+    assert tail, "the candidate printed nothing"
+    try:
+        found: dict[str, Any] = json.loads(tail[-1])
+    except ValueError:
+        pytest.fail("\n".join(tail))
+    return found
+
+
+@contextlib.contextmanager
+def everyones_directory() -> Iterator[Path]:
+    """A directory that anybody may write to, in a place that no sandbox covers."""
+    path = Path(tempfile.mkdtemp(prefix="wolverine-test-", dir="/var/lib" if IS_ROOT else Path.home()))
+    path.chmod(0o777)
+    try:
+        yield path
+        assert not (path / "new").exists()
+    finally:
+        shutil.rmtree(path)
+
+
+@contextlib.contextmanager
+def host_side(place: Path) -> Iterator[dict[str, Any]]:
+    """Things on the host that a candidate must not reach: sockets, files, processes."""
+    everyones = place / "everyones"
+    everyones.write_text("as it was")
+    everyones.chmod(0o666)
+    unix = str(place / "app" / "x.sock")
+    with (
+        everyones_directory() as outside,
+        everyones_directory() as hidden,
+        socket.create_server(("127.0.0.1", 0)) as tcp,
+        socket.socket(socket.AF_UNIX) as stream,
+    ):
+        (hidden / "secret").write_text("secret")
+        (hidden / "secret").chmod(0o644)
+        stream.bind(unix)
+        stream.listen()
+        Path(unix).chmod(0o666)
+        with socket.socket(socket.AF_UNIX) as abstract:
+            abstract.bind(f"\0wolverine-test-{os.getpid()}")
+            abstract.listen()
+            yield {
+                "port": tcp.getsockname()[1],
+                "unix": unix,
+                "abstract": f"wolverine-test-{os.getpid()}",
+                "hidden": str(hidden),
+                "tmp": str(everyones),
+                "outside": str(outside),
+                "cgroups": [f"/sys/fs/cgroup/{part}cgroup.procs" for part in ("", "unified/")],
+                "directory": str(place / "app"),
+            }
+
+
+def processes_of(pid: int) -> list[int]:
+    """All processes below `pid`."""
+    found: list[int] = []
+    for line in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        found += [int(line), *processes_of(int(line))]
+    return found
+
+
+async def probe_walls(place: Path) -> dict[str, Any]:
+    """Run the probe; what it saw."""
+    app = make_app(place, {"probe.py": PROBE, "module.py": "old", "data.txt": "as it was"})
+    started: list[subprocess.Popen[bytes]] = []
+    with host_side(place) as told:
+        async with open_trial(started) as channel:
+            client = TrialClient(channel)
+            what = plan(app, public_python(), "probe.py", hide=(told["hidden"],))
+            role = started[0].pid
+            # The runner's pid is not known before it is forked: guess what follows, and ask again below.
+            told |= {"role": role, "runner": role + 1}
+            environment = {**what.environment, "TOLD": json.dumps(told)}
+            prepared = await client.prepare(
+                replace(what, environment=environment),
+                [change("module.py", "old", "new"), change("added.py", None, "x")],
+            )
+            assert prepared.sandbox == "full"
+            boot = await client.boot()
+        found = seen(boot.tail)
+    assert (app / "data.txt").read_text() == "as it was"
+    assert (app / "module.py").read_text() == "old"
+    assert not (app / "written.txt").exists()
+    assert not (app / "added.py").exists()
+    assert (place / "everyones").read_text() == "as it was"
+    return found
+
+
+@in_loop
+async def test_a_candidate_stays_within_its_walls(place: Path) -> None:
+    """No host port, no Unix socket, no write outside, no sight of others, no capability, nothing to forge with."""
+    found = await probe_walls(place)
+    status = found["status"]
+    assert found["uid"] == trial_uid()
+    assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
+    assert status["NoNewPrivs"] == "1"
+    assert status["Seccomp"] == "2"
+    assert found["pids"] == [1, found["own pid"]]
+    assert found["fds"] == ["null", "pipe", "pipe"]
+    refused = {
+        "host tcp": "ECONNREFUSED",
+        "outside": "ENETUNREACH",
+        "unix stream": "EAFNOSUPPORT",
+        "unix datagram": "EAFNOSUPPORT",
+        "datagram pair": "EPERM",
+        "abstract": "EAFNOSUPPORT",
+        "vsock": "EAFNOSUPPORT",
+        "write /etc": "EROFS",
+        "write outside": "EROFS",
+        "read hidden": "ENOENT",
+        "sysctl": "EROFS",
+        "signal role": "ESRCH",
+        "signal runner": "ESRCH",
+        "first memory": "EACCES",
+        "first memory to write": "EROFS",
+        "first fds": "EACCES",
+        "first root": "EACCES",
+        "unshare": "EPERM",
+        "mount": "EPERM",
+        "umount": "EPERM",
+        "ptrace": "EPERM",
+        "setuid": "EINVAL" if trial_uid() else None,
+    }
+    assert {name: found[name] for name in refused} == refused
+    assert found["chown"] in {"EPERM", "EINVAL"}
+    assert found["see /tmp"] is False
+    assert found["cgroup"] == []
+    assert found["hidden"] == []
+    assert "wolverine" not in found["run"]
+    assert found["dev"] == ["fd", "full", "null", "random", "shm", "stderr", "stdin", "stdout", "urandom", "zero"]
+
+
+@in_loop
+async def test_a_candidate_can_do_what_an_app_does(place: Path) -> None:
+    """Threads, children, loopback, its own files, /tmp and /dev/shm: all work, in memory only."""
+    found = await probe_walls(place)
+    works = {
+        "stream pair": "x",
+        "own loopback": "connected",
+        "threads": 1,
+        "child": "hi",
+        "write code": "written",
+        "read it back": "candidate",
+        "overwrite": "written",
+        "write /tmp": "written",
+        "null": "written",
+        "random": 4,
+        "shm": "written",
+        "source": "new",
+        "absolute": "new",
+    }
+    assert {name: found[name] for name in works} == works
+    assert found["cpus"] >= 1
+
+
+@in_loop
+async def test_a_candidate_cannot_end_the_first_process(place: Path) -> None:
+    """SIGKILL to PID 1 from inside is nothing: the probe went on after it and printed what it saw."""
+    assert "signal first" in await probe_walls(place)
+
+
+@in_loop
+async def test_removed_files_are_gone_and_new_directories_there(place: Path) -> None:
+    """A patch may remove a file and add one in a directory that does not exist yet."""
+    code = (
+        "import os; print(sorted(os.listdir('.')), os.listdir('new/deep'),"
+        " os.access('new/deep/run.sh', os.X_OK), oct(os.stat('lib').st_mode))"
+    )
+    app = make_app(place, {"main.py": code, "gone.py": "x", "lib/a.py": "a", "lib/b.py": "b"})
+    (app / "lib").chmod(0o750)
+    changes = [
+        change("gone.py", "x", None),
+        change("lib/a.py", "a", None),
+        change("new/deep/run.sh", None, "#!/bin/sh\n", 0o755),
+    ]
+    _, boot = await run(plan(app, public_python(), "main.py"), changes)
+    assert boot.tail == ("['lib', 'main.py', 'new'] ['run.sh'] True 0o40750",)
+    assert sorted(path.name for path in app.iterdir()) == ["gone.py", "lib", "main.py"]
+
+
+@pytest.mark.parametrize("path", ["../out", "/etc/x", "a/../../x", "a//b", "", "a/\0b", "link/x"])
+@in_loop
+async def test_a_path_that_leaves_the_directory_is_no_trial(place: Path, path: str) -> None:
+    """Whatever heal sends, a changed file lands in the candidate's directory or nowhere."""
+    app = make_app(place, {"main.py": ""})
+    (app / "link").symlink_to("/var")
+    with pytest.raises(SandboxUnavailable):
+        await run(plan(app, public_python(), "main.py"), [change(path, None, "x")])
+
+
+@pytest.mark.parametrize("directory", ["/", "/dev/shm", "/proc/1", "/tmp"])
+@in_loop
+async def test_no_trial_where_the_app_cannot_be_told_from_the_system(place: Path, directory: str) -> None:
+    """An overlay over / or a special file system is no sandbox."""
+    with pytest.raises(SandboxUnavailable):
+        await run(plan(Path(directory), public_python(), "-c", ""))
+
+
+@in_loop
+async def test_hidden_means_hidden_wherever_it_lies(place: Path) -> None:
+    """Hidden paths inside the app's directory, and inside the interpreter's tree, are empty too."""
+    tree = make_app(
+        place,
+        {
+            "main.py": "import os; print(os.listdir('state'), os.listdir(os.environ['ENV'] + '/state'))",
+            "state/secret": "x",
+        },
+    )
+    env = place / "env"
+    (env / "bin").mkdir(parents=True)
+    (env / "state").mkdir()
+    (env / "state" / "secret").write_text("x")
+    (env / "bin" / "python").write_text(f'#!/bin/sh\nexec {public_python()} "$@"\n')
+    (env / "bin" / "python").chmod(0o755)
+    what = plan(
+        tree,
+        str(env / "bin" / "python"),
+        "main.py",
+        environment={"PATH": "/usr/bin:/bin", "ENV": str(env)},
+        hide=(str(tree / "state"), str(env / "state"), str(place / "absent")),
+    )
+    _, boot = await run(what)
+    assert boot.tail == ("[] []",)
+
+
+@in_loop
+async def test_a_virtual_environment_below_tmp_works(place: Path) -> None:
+    """The interpreter's tree stays visible where /tmp is private, read-only."""
+    app = make_app(place, {"main.py": "import sys, helper; print(sys.prefix, helper.here)"})
+    for prefix in (app / "venv", place / "outside"):
+        command(public_python(), "-m", "venv", "--without-pip", str(prefix))
+        found = next((prefix / "lib").glob("python*")) / "site-packages"
+        (found / "helper.py").write_text("here = 'helper'")
+        _, boot = await run(plan(app, str(prefix / "bin" / "python"), "main.py"))
+        assert boot.tail == (f"{prefix} helper",)
+
+
+@in_loop
+async def test_a_mount_inside_the_directory_falls_back_to_binds(place: Path) -> None:
+    """Where the kernel refuses the overlay, every entry is bound around the changed file, and it is said."""
+    if not IS_ROOT:
+        pytest.skip("needs root to mount something inside an app's directory")
+    code = (
+        "import os; print(open('lib/a.py').read(), open('lib/b.py').read(), open('data/file').read(),"
+        " os.readlink('to'), sorted(os.listdir('.')))"
+    )
+    app = make_app(place, {"main.py": code, "lib/a.py": "old", "lib/b.py": "b", "data/x": ""})
+    (app / "to").symlink_to("lib")
+    command("mount", "-t", "tmpfs", "tmpfs", str(app / "data"))
+    try:
+        (app / "data" / "file").write_text("mounted")
+        prepared, boot = await run(plan(app, public_python(), "main.py"), [change("lib/a.py", "old", "new")])
+    finally:
+        command("umount", str(app / "data"))
+    assert prepared.sandbox == "binds"
+    assert prepared.weaknesses
+    assert boot.tail == ("new b mounted lib ['data', 'lib', 'main.py', 'to']",)
+    assert (app / "lib" / "a.py").read_text() == "old"
+
+
+@in_loop
+async def test_no_user_namespace_means_unprovable_never_unsandboxed(place: Path) -> None:
+    """With the limit of user namespaces at nothing, `prepare` says so and nothing is started."""
+    app = make_app(place, {"main.py": "open('ran', 'w')"})
+    (app / "ran").unlink(missing_ok=True)
+    nested = ["unshare", "--user", "--map-current-user", "--keep-caps"]
+    code = (
+        "import os, socket, sys\n"
+        "open('/proc/sys/user/max_user_namespaces', 'w').write('0')\n"
+        "os.execv(sys.executable, [sys.executable, '-I', '-m', 'wolverined.heal.trial', sys.argv[1]])\n"
+    )
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = start_trial(theirs, before=[*nested, sys.executable, "-I", "-c", code])
+    async with channel_to(ours, process) as channel:
+        with pytest.raises(SandboxUnavailable, match="user namespace"):
+            await TrialClient(channel).prepare(plan(app, public_python(), "main.py"), [])
+    assert not (app / "ran").exists()
+
+
+@in_loop
+async def test_calls_out_of_order_are_refused(place: Path) -> None:
+    """Nothing runs before `prepare`, and one trial prepares once."""
+    app = make_app(place, {"main.py": ""})
+    async with open_trial() as channel:
+        client = TrialClient(channel)
+        with pytest.raises(UsageError):
+            await client.boot()
+        await client.prepare(plan(app, public_python(), "main.py"), [])
+        with pytest.raises(UsageError):
+            await client.prepare(plan(app, public_python(), "main.py"), [])
+        with pytest.raises(UsageError):
+            await client.alive(settle_s=-1)
+        with pytest.raises(UsageError):
+            await channel.call("replay", {"request": "nonsense"})
+        assert (await client.alive()).alive is False
+
+
+def alive(pids: Sequence[int]) -> list[int]:
+    """Those of the processes that still run; zombies do not."""
+    found = []
+    for pid in pids:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if ") Z " not in Path(f"/proc/{pid}/stat").read_text():
+                found.append(pid)
+    return found
+
+
+STUBBORN = r"""
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+for number in range(30):
+    if os.fork() == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        if number % 3:
+            os.setsid()
+        if number % 3 == 2 and os.fork():
+            os._exit(0)
+        time.sleep(600)
+print("forked", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("end", ["close", "kill the role", "boot again"])
+@in_loop
+async def test_daemons_of_a_candidate_do_not_outlive_it(place: Path, end: str) -> None:
+    """Double forks, sessions of their own and ignored signals: all gone with the trial, or at the next boot."""
+    app = make_app(place, {"main.py": STUBBORN, "quiet.py": ""})
+    started: list[subprocess.Popen[bytes]] = []
+    async with open_trial(started) as channel:
+        client = TrialClient(channel)
+        await client.prepare(plan(app, public_python(), "main.py"), [])
+        boot = await client.boot()
+        assert boot.ready
+        assert boot.tail == ("forked",)
+        pids = processes_of(started[0].pid)
+        assert len(pids) >= 30
+        if end == "kill the role":
+            started[0].kill()
+        elif end == "boot again":
+            await client.boot()
+            assert len(alive(pids)) == 2, "the runner and the first process stay"
+    eventually(lambda: not alive(pids))
+    await asyncio.sleep(0)
