@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 
-from wolverined.cli.operations import add_waiting, carry_out
+from wolverined.cli.operations import REPAIR_TIMEOUT_S, add_waiting, carry_out
 from wolverined.cli.options import Command, Invocation, Parser, add_words
 from wolverined.cli.terminal import STATE_COLOURS, Cell, Column, ago, size
 
@@ -48,7 +48,7 @@ def run(invocation: Invocation) -> int:
 
 def _declare(parser: Parser) -> None:
     add_words(parser)
-    add_waiting(parser)
+    add_waiting(parser, default_s=REPAIR_TIMEOUT_S)
 
 
 COMMANDS = {

@@ -7,13 +7,12 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from wolverined.cli.operations import add_waiting, carry_out
+from wolverined.cli.operations import REPAIR_TIMEOUT_S, add_waiting, carry_out
 from wolverined.cli.options import Command, Invocation, Parser, Target, add_words
 from wolverined.cli.progress import watched
 from wolverined.cli.terminal import DIM, STATE_COLOURS, Terminal, clean
 from wolverined.errors import UsageError
 
-TIMEOUT_S = 900.0
 REPORT_MAX = 65536
 _GOOD = {"well", "healed", "approval", "observed", "done"}
 
@@ -69,7 +68,7 @@ def _declare(parser: Parser) -> None:
     add_words(parser)
     parser.add_argument("--dry-run", action="store_true", help="find and prove a fix, touch nothing")
     parser.add_argument("--report", metavar="TEXT", help="your own words as evidence; - reads them from standard input")
-    add_waiting(parser, default_s=TIMEOUT_S)
+    add_waiting(parser, default_s=REPAIR_TIMEOUT_S)
 
 
 COMMANDS = {

@@ -14,6 +14,7 @@ from wolverined.control.client import Client, error_of
 from wolverined.errors import TimedOut
 
 TIMEOUT_S = 120.0
+REPAIR_TIMEOUT_S = 900.0  # a repair is applied, started and watched before it is done
 LONGEST_POLL_S = 50.0  # below what the API waits at most, so that every answer is its answer
 
 

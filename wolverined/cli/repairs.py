@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from wolverined.cli.operations import add_waiting, carry_out
+from wolverined.cli.operations import REPAIR_TIMEOUT_S, add_waiting, carry_out
 from wolverined.cli.options import Command, Invocation, Parser, Target, add_words, count
 from wolverined.cli.progress import rung_text
 from wolverined.cli.terminal import (
@@ -185,7 +185,7 @@ def _seen(invocation: Invocation, target: Target, repair_id: str) -> str:
 
 def _declare_waiting(parser: Parser) -> None:
     add_words(parser)
-    add_waiting(parser)
+    add_waiting(parser, default_s=REPAIR_TIMEOUT_S)
 
 
 def _declare_approve(parser: Parser) -> None:

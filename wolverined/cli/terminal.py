@@ -46,6 +46,7 @@ STATE_COLOURS = {
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _FLEXIBLE_MIN = 12
 _KEEP_COLUMNS = 2
+_COLUMN_MIN = 4
 
 
 class Cell(NamedTuple):
@@ -189,7 +190,10 @@ def fit(columns: Sequence[Column], cells: Sequence[Sequence[Cell]], width: int |
         if excess <= 0:
             return kept, widths
         if len(kept) <= _KEEP_COLUMNS:
-            widths[-1] = max(4, widths[-1] - excess)
+            for position in reversed(range(len(kept))):
+                cut = min(excess, max(0, widths[position] - _COLUMN_MIN))
+                widths[position] -= cut
+                excess -= cut
             return kept, widths
         kept.remove(max(kept, key=lambda index: (columns[index].rank, index)))
 
