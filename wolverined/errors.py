@@ -131,6 +131,12 @@ class AdviserFailed(WolverineError):
         self.retryable = retryable
 
 
+class AdviserRefused(AdviserFailed):
+    """The endpoint refuses the key or the account (401, 402, 403, no quota): an operator has to act first."""
+
+    kind = "adviser-refused"
+
+
 class StoreError(WolverineError):
     """The instance's store cannot be read or written: disk full, read-only, damaged, or locked."""
 
