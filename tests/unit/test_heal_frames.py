@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wolverined.errors import AdviserFailed, ConfigError, EditRejected, StreamError, WolverineError
+from wolverined.errors import AdviserFailed, AdviserRefused, ConfigError, EditRejected, StreamError, WolverineError
 from wolverined.heal import frames
 from wolverined.heal.frames import Decoder, Message, encode
 
@@ -168,6 +168,7 @@ def test_a_bad_hello_is_refused(body: dict[str, object]) -> None:
         EditRejected("no match", hint="look"),
         ConfigError("bad"),
         AdviserFailed("limited", hint="wait", retryable=True),
+        AdviserRefused("no quota"),
         WolverineError("plain"),
     ],
 )

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from wolverined import errors
-from wolverined.errors import StreamError, WolverineError
+from wolverined.errors import AdviserFailed, StreamError, WolverineError
 
 VERSION = 1
 MAX_FRAME = 64 * 1024 * 1024
@@ -263,9 +262,14 @@ def read(message: Message) -> Wire:
 def rebuild(error: WireError) -> WolverineError:
     """The exception that the other side's error stands for; an unknown kind is a plain one."""
     message, hint = error.message[:MAX_WORDS], error.hint[:MAX_WORDS]
-    if error.kind == errors.AdviserFailed.kind:
-        return errors.AdviserFailed(message, hint=hint, retryable=error.retryable)
-    for known in WolverineError.__subclasses__():
-        if known.kind == error.kind:
-            return known(message, hint=hint)
-    return WolverineError(message, hint=hint)
+    known = next((known for known in _tree(WolverineError) if known.kind == error.kind), WolverineError)
+    rebuilt = known(message, hint=hint)
+    if isinstance(rebuilt, AdviserFailed):
+        rebuilt.retryable = error.retryable
+    return rebuilt
+
+
+def _tree(root: type[WolverineError]) -> Iterator[type[WolverineError]]:
+    for known in root.__subclasses__():
+        yield known
+        yield from _tree(known)

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: MIT
+"""Where the adviser may talk to, and with which key: from its own environment alone.
+
+A heal reads text of strangers, so it may not choose who gets the key: the address never comes with
+the job. HTTPS only; plain HTTP only to this machine.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+import msgspec
+
+from wolverined.errors import AdviserRefused
+
+DEFAULT_URL = "https://api.openai.com/v1"
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """An address and its key."""
+
+    base_url: str
+    key: str
+
+    def __repr__(self) -> str:
+        return f"Endpoint({self.base_url!r})"
+
+
+def from_environment(environment: Mapping[str, str]) -> Endpoint:
+    """Read OPENAI_API_KEY and OPENAI_BASE_URL.
+
+    Raises:
+        AdviserRefused: There is no key, or the address may not be used.
+    """
+    key = environment.get("OPENAI_API_KEY", "").strip()
+    if not key:
+        raise AdviserRefused("no model can be asked: there is no key", hint="set OPENAI_API_KEY")
+    base_url = environment.get("OPENAI_BASE_URL", "").strip() or DEFAULT_URL
+    if problem := _problem(base_url):
+        raise AdviserRefused(f"OPENAI_BASE_URL {problem}", hint="write https://HOST/v1")
+    return Endpoint(base_url=base_url, key=key)
+
+
+def _problem(url: str) -> str:
+    """What is wrong with an address, or ""."""
+    try:
+        parts = urlsplit(url)
+        host, _port = parts.hostname, parts.port
+    except ValueError:
+        return "is no URL"
+    if parts.scheme not in {"http", "https"} or not host:
+        return "is no URL of HTTPS"
+    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+        return "holds more than scheme, host, port and path"
+    if parts.scheme == "http" and not _is_loopback(host):
+        return "is plain HTTP to another machine: the source and the key would travel in the clear"
+    return ""
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
