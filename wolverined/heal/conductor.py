@@ -16,6 +16,7 @@ from typing import Any
 from wolverined.clock import Clock
 from wolverined.errors import Conflict, WolverineError
 from wolverined.heal import transaction
+from wolverined.heal.counsel import Counsel
 from wolverined.heal.decision import Next, decide
 from wolverined.heal.evidence import gather
 from wolverined.heal.job import Conclusion, Job, Result, Task
@@ -114,13 +115,21 @@ class Conductor:
             hide=self._job.hide,
             hooks=self._job.hooks,
         )
+        counsel = Counsel(
+            open_adviser=lambda handlers: self._roles.open("adviser", deadline_s=timeout_s, handlers=handlers),
+            config=self._job.config,
+            snapshot=taken.snapshot,
+            evidence=evidence,
+            store=self._store,
+            redactor=self._redactor,
+        )
         ladder = Ladder(
             config=self._job.config,
             evidence=evidence,
             snapshot=taken.snapshot,
             store=self._store,
             prove=prover.prove,
-            ask=None,
+            ask=counsel.ask if self._job.ai else None,
             say=self._say,
         )
         try:
@@ -145,17 +154,17 @@ class Conductor:
             step = Next.APPROVAL
         if step is Next.APPLY:
             return await self._operation.apply(repair, surgeon=surgeon, fingerprint=incident.fingerprint)
-        known = {"repair": repair.id, "verdict": verdict.outcome.value}
+        word = verdict.outcome.value
         if step is Next.OBSERVE:
-            said = f"{repair.id} is {verdict.outcome.value}: {verdict.reason}; nothing was touched"
+            said = f"{repair.id} is {word}: {verdict.reason}; nothing was touched"
             hint = f"see: wolverinectl diff {self._job.name} {repair.id}"
-            return Result(conclusion=Conclusion.OBSERVED, said=said, hint=hint, **known)
+            return Result(conclusion=Conclusion.OBSERVED, said=said, hint=hint, repair=repair.id, verdict=word)
         why = "; ".join(standing.reasons) if not standing.low_risk else ""
         note = why or verdict.reason
         self._store.repairs.update(repair.id, state=RepairState.APPROVAL, note=note)
-        said = f"{repair.id} is {verdict.outcome.value} and waits for approval: {note}"
+        said = f"{repair.id} is {word} and waits for approval: {note}"
         hint = f"wolverinectl diff {self._job.name} {repair.id}; wolverinectl approve {self._job.name} {repair.id}"
-        return Result(conclusion=Conclusion.APPROVAL, said=said, hint=hint, **known)
+        return Result(conclusion=Conclusion.APPROVAL, said=said, hint=hint, repair=repair.id, verdict=word)
 
     async def _apply_approved(self) -> Result:
         """Put in a repair that an operator approved; what was approved is exactly what is applied."""
