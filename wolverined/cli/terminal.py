@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TextIO
 
 GREEN, YELLOW, RED, CYAN, DIM, BOLD = "32", "33", "31", "36", "2", "1"
@@ -88,7 +88,12 @@ class Terminal:
         if hasattr(out, "reconfigure"):
             out.reconfigure(errors="replace")  # an odd name must never end a command
         tty = out.isatty()
-        return cls(out, colour=wants_colour(when, tty=tty), unicode=speaks_unicode(), width=_width() if tty else None)
+        return cls(
+            out,
+            colour=wants_colour(when, tty=tty),
+            unicode=speaks_unicode(original_environment()),
+            width=_width() if tty else None,
+        )
 
     def say(self, text: str = "") -> None:
         """Print lines of text."""
@@ -205,10 +210,24 @@ def wants_colour(when: str, *, tty: bool) -> bool:
     return tty and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def speaks_unicode() -> bool:
+def speaks_unicode(environment: Mapping[str, str]) -> bool:
     """Whether the locale can show more than ASCII."""
-    locale = os.environ.get("LC_ALL") or os.environ.get("LC_CTYPE") or os.environ.get("LANG") or ""
+    locale = next((environment[name] for name in ("LC_ALL", "LC_CTYPE", "LANG") if environment.get(name)), "")
     return locale.replace("-", "").lower().endswith("utf8")
+
+
+def original_environment() -> dict[str, str]:
+    """The environment as it was given.
+
+    In the C locale Python sets LC_CTYPE to C.UTF-8 for itself (PEP 538); what the terminal can show is
+    what the caller had said.
+    """
+    try:
+        with open("/proc/self/environ", "rb") as file:  # noqa: PTH123  (pathlib is not imported here)
+            pairs = file.read().split(b"\0")
+    except OSError:
+        return dict(os.environ)
+    return dict(os.fsdecode(pair).split("=", 1) for pair in pairs if b"=" in pair)
 
 
 def columns_of(text: str) -> int:

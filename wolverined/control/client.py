@@ -314,8 +314,8 @@ def _raise(envelope: Mapping[str, Any]) -> None:
 
 def error_of(kind: str, message: str, hint: str) -> errors.WolverineError:
     """The error of the one tree that has this `kind`; an unknown kind is a plain failure that keeps its word."""
-    for known in errors.WolverineError.__subclasses__():
-        if known.kind == kind:
+    for known in vars(errors).values():
+        if isinstance(known, type) and issubclass(known, errors.WolverineError) and known.kind == kind:
             return known(message, hint=hint)
     error = errors.WolverineError(message, hint=hint)
     error.kind = kind
