@@ -19,7 +19,16 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 from support.places import IS_ROOT, eventually, public_python, public_tmp
-from support.trials import channel_to, in_loop, needs_sandbox, open_trial, start_trial, trial_uid
+from support.trials import (
+    channel_to,
+    children_of,
+    in_loop,
+    needs_sandbox,
+    open_trial,
+    start_trial,
+    still_running,
+    trial_uid,
+)
 
 from wolverined.errors import SandboxUnavailable, UsageError
 from wolverined.heal.trial.client import TrialClient
@@ -233,14 +242,6 @@ def host_side(place: Path) -> Iterator[dict[str, Any]]:
                 "cgroups": [f"/sys/fs/cgroup/{part}cgroup.procs" for part in ("", "unified/")],
                 "directory": str(place / "app"),
             }
-
-
-def processes_of(pid: int) -> list[int]:
-    """All processes below `pid`."""
-    found: list[int] = []
-    for line in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        found += [int(line), *processes_of(int(line))]
-    return found
 
 
 async def probe_walls(place: Path) -> dict[str, Any]:
@@ -480,16 +481,6 @@ async def test_calls_out_of_order_are_refused(place: Path) -> None:
         assert (await client.alive()).alive is False
 
 
-def alive(pids: Sequence[int]) -> list[int]:
-    """Those of the processes that still run; zombies do not."""
-    found = []
-    for pid in pids:
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            if ") Z " not in Path(f"/proc/{pid}/stat").read_text():
-                found.append(pid)
-    return found
-
-
 STUBBORN = r"""
 import os, signal, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -519,12 +510,12 @@ async def test_daemons_of_a_candidate_do_not_outlive_it(place: Path, end: str) -
         boot = await client.boot()
         assert boot.ready
         assert boot.tail == ("forked",)
-        pids = processes_of(started[0].pid)
+        pids = children_of(started[0].pid)
         assert len(pids) >= 30
         if end == "kill the role":
             started[0].kill()
         elif end == "boot again":
             await client.boot()
-            assert len(alive(pids)) == 2, "the runner and the first process stay"
-    eventually(lambda: not alive(pids))
+            assert len(still_running(pids)) == 2, "the runner and the first process stay"
+    eventually(lambda: not still_running(pids))
     await asyncio.sleep(0)

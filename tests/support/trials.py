@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import ParamSpec
 
 import pytest
@@ -93,6 +94,22 @@ async def channel_to(stream: socket.socket, process: subprocess.Popen[bytes]) ->
     finally:
         await channel.close()
         await asyncio.to_thread(_finish, process)
+
+
+def still_running(pids: Sequence[int]) -> list[int]:
+    """Those of the processes that run; a zombie does not."""
+    found = []
+    for pid in pids:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if ") Z " not in Path(f"/proc/{pid}/stat").read_text():
+                found.append(pid)
+    return found
+
+
+def children_of(pid: int) -> list[int]:
+    """The processes below `pid`, at any depth."""
+    below = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [*below, *(inner for child in below for inner in children_of(child))]
 
 
 def _finish(process: subprocess.Popen[bytes]) -> None:

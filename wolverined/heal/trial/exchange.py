@@ -43,17 +43,18 @@ class Connecting:
     def __init__(self, host: str, port: int) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        self._error = self.sock.connect_ex((host, port))
+        error = self.sock.connect_ex((host, port))
+        self._result = None if error in {0, errno.EINPROGRESS} else False
 
     def result(self) -> bool | None:
-        """True: connected; False: refused or lost; None: not yet."""
-        if self._error in {0, errno.EINPROGRESS}:
+        """True: connected; False: refused or lost; None: not yet. What was said once stays."""
+        if self._result is None:
             poll = select.poll()
             poll.register(self.sock, select.POLLOUT)
-            if not poll.poll(0):
-                return None
-            return self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
-        return False
+            if poll.poll(0):
+                # Reading SO_ERROR clears it: a second look would take a refusal for a connection.
+                self._result = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+        return self._result
 
 
 class Exchange:

@@ -239,24 +239,29 @@ class Runner:
         self._wait(lambda: running.exit is not None, until=time.monotonic() + 2.0)
 
     def _await_ready(self, main: Running, *, until: float) -> tuple[bool, str]:
-        probe, detail = self._plan.probe, ""
+        detail = ""
         while main.exit is None and time.monotonic() < until:
-            if probe.notify:
-                ready, detail = self._notified(main, until), "no READY=1 came"
-            elif probe.exec:
-                done = self.test({"argv": list(probe.exec), "timeout_s": probe.timeout_s})
-                ready, detail = done.code == 0, f"the probe's command gave {done.code}"
-            elif probe.http and self._plan.port is not None:
-                ready, detail = self._probe_http(until)
-            elif self._plan.port is not None:
-                ready, detail = self._probe_tcp(), f"nothing listens on port {self._plan.port}"
-            else:
-                self._wait(lambda: main.exit is not None, until=time.monotonic() + ALIVE_S)
-                ready = main.exit is None
+            ready, said = self._probe(main, until)
             if ready and main.exit is None:
                 return True, ""
+            # A probe that the deadline cut short knows less than the one before it.
+            detail = said if time.monotonic() < until or not detail else detail
             self._wait(lambda: main.exit is not None, until=time.monotonic() + BETWEEN_PROBES_S)
         return False, detail
+
+    def _probe(self, main: Running, until: float) -> tuple[bool, str]:
+        probe = self._plan.probe
+        if probe.notify:
+            return self._notified(main, until), "no READY=1 came"
+        if probe.exec:
+            done = self.test({"argv": list(probe.exec), "timeout_s": probe.timeout_s})
+            return done.code == 0, f"the probe's command gave {done.code}"
+        if self._plan.port is None:
+            self._wait(lambda: main.exit is not None, until=time.monotonic() + ALIVE_S)
+            return main.exit is None, ""
+        if probe.http:
+            return self._probe_http(until)
+        return self._probe_tcp(), f"nothing listens on port {self._plan.port}"
 
     def _probe_http(self, until: float) -> tuple[bool, str]:
         if not self._probe_tcp():
