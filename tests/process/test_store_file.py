@@ -11,6 +11,7 @@ import signal
 import sqlite3
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,6 +85,18 @@ def test_many_processes_may_make_the_file_at_once(tmp_path: Path) -> None:
     store = Store.open(tmp_path, clock=CLOCK)
     assert store.incidents.get("i1").count == 8
     store.close()
+
+
+def test_a_file_that_is_busy_while_it_is_opened_is_waited_for(tmp_path: Path) -> None:
+    """A lock of another process, held for a moment, is no error."""
+    raw = sqlite3.connect(tmp_path / "store.db", isolation_level=None, check_same_thread=False)
+    raw.execute("CREATE TABLE t (x)")
+    raw.execute("BEGIN EXCLUSIVE")
+    timer = threading.Timer(0.3, lambda: raw.execute("ROLLBACK"))
+    timer.start()
+    Store.open(tmp_path, clock=CLOCK).close()
+    timer.join()
+    raw.close()
 
 
 def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:

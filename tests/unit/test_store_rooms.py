@@ -317,6 +317,15 @@ def test_old_events_are_forgotten_and_cursors_are_not_reused(tmp_path: Path, clo
     again.close()
 
 
+def test_events_of_two_writers_get_cursors_of_their_own(tmp_path: Path, clock: HandClock) -> None:
+    """One writer is the rule; a second one must not cost an event."""
+    one, other = Store.open(tmp_path, clock=clock), Store.open(tmp_path, clock=clock)
+    cursors = [store.events.append("a", "b").cursor for store in (one, other, one, one, other)]
+    assert cursors == [1, 2, 3, 4, 5]
+    one.close()
+    other.close()
+
+
 @pytest.mark.parametrize(
     "fields", [{"x": "y" * MAX_FIELDS}, {"x": "\ud800"}, {"x": 2**70}, {1: b"\xff"}, {"p": Path("/"), "s": {1}}]
 )
