@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: MIT
 """Gathers the evidence for one incident: bounded, redacted, with the traces and the request that it holds.
 
-Nothing reaches a remedy or a model that did not pass here. Reads no file but to resolve the name of the
-application's directory.
+Nothing reaches a remedy or a model that did not pass here. Reads no file.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -49,8 +47,7 @@ def gather(incident: Incident, tail: Sequence[str], *, redactor: Redactor, app_r
         hook or, failing that, the last one that the output names.
     """
     lines = redactor.lines(_newest(tail))
-    resolved = os.path.realpath(app_root)
-    traces = parse(lines, app_root=app_root, aliases=() if resolved == app_root else (resolved,))
+    traces = parse(lines, app_root=app_root)
     request = incident.request or last_request(lines)
     return Evidence(
         incident=_redacted(incident, redactor),

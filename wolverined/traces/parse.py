@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""Finds the stack traces in an application's output: one pass over the lines, each parser where its shape begins."""
+"""Finds the stack traces in an application's output: one pass over the lines, each parser where its shape begins.
+
+Reads no file; asks the file system only where the name of the application's directory leads.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 
@@ -13,32 +17,42 @@ from wolverined.traces.lines import Stream, newest, streams
 from wolverined.traces.owner import Owner
 
 MAX_TRACES = 64
+_NEWEST_LINES = 4000  # looked at first: output that is full of traces need not be read to its begin
 
 # What a line must begin with to be worth a closer look. A header of Node ends in ":LINE".
 _BEGIN = re.compile(r'(?P<frame>[ \t]+at )|(?P<file>[ \t|]*File ")|(?P<header>[^ \t\n].*:\d{1,9}$)')
 
 
-def parse(lines: Sequence[str] | str, *, app_root: str, aliases: Sequence[str] = ()) -> list[Trace]:
+def parse(lines: Sequence[str] | str, *, app_root: str, aliases: Sequence[str] | None = None) -> list[Trace]:
     """Find the stack traces in output, newest last.
 
     Args:
         lines: The output as lines or as one text; only its newest MiB is read.
         app_root: The application's directory, absolute: files below it that are no dependency are own.
-        aliases: Other absolute names of that directory.
+        aliases: Other absolute names of that directory; None: where it leads when it is a symbolic link
+            (a directory `current`: Node prints the release's own path, Python what it was started with).
 
     Returns:
         At most 64 traces. A trace whose begin or end is missing is marked partial. When no parser knows
         any, at most one trace of language "generic".
     """
+    if aliases is None:
+        aliases = (os.path.realpath(app_root),) if app_root.startswith("/") else ()
     owner = Owner(app_root, aliases)
     texts = newest(lines)
-    sorted_out = streams(texts)
-    found = [(stream.numbers[each.end - 1], each.trace) for stream in sorted_out for each in _scan(stream, owner)]
+    found = _find(texts[-_NEWEST_LINES:], owner)
+    if len(found) <= MAX_TRACES and len(texts) > _NEWEST_LINES:
+        found = _find(texts, owner)
     if not found:
         last = generic.read(texts, owner)
         return [last.trace] if last else []
+    return found[-MAX_TRACES:]
+
+
+def _find(texts: list[str], owner: Owner) -> list[Trace]:
+    found = [(stream.numbers[each.end - 1], each.trace) for stream in streams(texts) for each in _scan(stream, owner)]
     found.sort(key=lambda each: each[0])
-    return [trace for _, trace in found[-MAX_TRACES:]]
+    return [trace for _, trace in found]
 
 
 def _scan(stream: Stream, owner: Owner) -> list[Found]:
