@@ -255,6 +255,26 @@ def test_a_reused_pid_is_not_a_stale_process(name: str, tmp_path: Path) -> None:
         innocent.kill()
 
 
+def test_a_process_belongs_to_a_leaf_by_parent_mark_or_session(name: str, tmp_path: Path) -> None:
+    """Each of the three suffices, also through others; a pid with another start, and our own session, do not."""
+
+    def seen(ppid: int, session: int, mark: str = "") -> group._Seen:
+        return group._Seen(start_ticks=7, ppid=ppid, session=session, zombie=False, mark=mark)
+
+    first = 2**22
+    main, child, mate, marked, grandchild, reused, ours, stranger = range(first, first + 8)
+    processes = {
+        main: seen(1, main), child: seen(main, child), mate: seen(1, child), marked: seen(1, marked, "m"),
+        grandchild: seen(marked, grandchild), reused: seen(1, reused), ours: seen(1, os.getsid(0)),
+        stranger: seen(1, stranger, "other"),
+    }  # fmt: skip
+    members = (group._Member(main, 7), group._Member(reused, 6))
+    with group_hierarchy(tmp_path, name) as hierarchy:
+        assert isinstance(hierarchy, GroupHierarchy)
+        leaf = GroupLeaf("app-1", mark="m", members=members, hierarchy=hierarchy)
+        assert {member.pid for member in group._grow(leaf, processes)} == {main, child, mate, marked, grandchild}
+
+
 def test_init_and_those_above_us_are_never_in_a_leaf(name: str, tmp_path: Path) -> None:
     """Even a note that names them, with the right start, puts neither init nor our parents into a leaf.
 
@@ -284,10 +304,10 @@ def test_a_kernel_without_cgroup_kill_freezes_first(tmp_path: Path, place: Path,
         leaf = CgroupLeaf(made.path, kill_file="cgroup.no-such-file")
 
         async def scenario() -> None:
-            with start(python(program, place, 3), leaf):
+            with start(python(program, place, *([2] if program == RUNAWAY else [])), leaf):
                 await eventually_async((place / "ready").exists)
                 leaf.kill()
-                assert await leaf.wait_empty(timeout_s=2)
+                assert await leaf.wait_empty(timeout_s=0.7)
                 assert "frozen 0" in (leaf.path / "cgroup.events").read_text()
 
         asyncio.run(scenario())

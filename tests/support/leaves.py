@@ -51,14 +51,17 @@ if len(sys.argv) > 2:
 time.sleep(60)
 """
 
-# Walks: each process forks its successor in a new session and ends, for at most `argv[2]` seconds.
+# Walks: many processes, each of which forks its successor in a new session and ends, for at most
+# `argv[2]` seconds. Who reads a list of pids and kills them one by one always comes too late for some.
 RUNAWAY = """
 import os, sys, time
 end = time.monotonic() + float(sys.argv[2])
-for _ in range(3):
+for _ in range(40):
     if os.fork() == 0:
         break
-open(f"{sys.argv[1]}/ready", "w").close()
+else:
+    time.sleep(0.05)
+    open(f"{sys.argv[1]}/ready", "w").close()
 while time.monotonic() < end:
     if os.fork() == 0:
         os.setsid()
