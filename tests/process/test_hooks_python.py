@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -108,6 +110,39 @@ def test_the_request_is_the_one_that_failed_also_on_a_connection_kept_open(tmp_p
             assert b"fine" in got
             await app.end()
             assert [(r.method, r.path, r.body) for r in app.reports[0].requests] == [("GET", "/bad", "")]
+
+    asyncio.run(story())
+
+
+def test_an_answered_request_is_not_blamed_when_its_connection_breaks(tmp_path: Path) -> None:
+    """A client that resets a connection kept open ends this server, but no request is at fault."""
+
+    async def story() -> None:
+        async with running(tmp_path, [sys.executable, program(tmp_path)], environment=ENVIRONMENT) as app:
+            reader, writer = await asyncio.open_connection("127.0.0.1", app.port)
+            writer.write(b"GET /ok HTTP/1.1\r\nHost: x\r\n\r\n")
+            await reader.readuntil(b"fine")
+            sock = writer.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.transport.abort()
+            await app.end()
+            assert [(report.name, report.requests) for report in app.reports] == [("ConnectionResetError", ())]
+
+    asyncio.run(story())
+
+
+def test_a_head_that_cannot_be_read_does_not_blame_the_request_before(tmp_path: Path) -> None:
+    """An error while the next head is parsed belongs to no request yet."""
+    text = SERVER.replace(
+        "    def answer(self, body):",
+        "    def send_error(self, *told):\n        raise OSError('bad head')\n\n    def answer(self, body):",
+    )
+
+    async def story() -> None:
+        async with running(tmp_path, [sys.executable, program(tmp_path, text)], environment=ENVIRONMENT) as app:
+            await ask(app.port, "GET /ok HTTP/1.1\nHost: x\n\nnonsense with too many words")
+            await app.end()
+            assert [(report.name, report.requests) for report in app.reports] == [("OSError", ())]
 
     asyncio.run(story())
 

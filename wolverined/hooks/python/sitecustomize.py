@@ -133,10 +133,24 @@ class _Requests:
         """The requests out of which an error came first, then those that other threads are at."""
         if self._handler is None:
             return []
-        found = self._blamed(error)
-        for frame in sys._current_frames().values():  # noqa: SLF001 - public in all but name, see its documentation
-            found += self._at_work(frame)
-        return [entry for at, entry in enumerate(found) if not any(entry is other for other in found[:at])]
+        stacks = [*_tracebacks(error), *map(_stack, sys._current_frames().values())]  # noqa: SLF001 - documented
+        found: list[_Entry] = []
+        for stack in stacks:
+            entry = self._at_work(stack)
+            if entry is not None and not any(entry is other for other in found):
+                found.append(entry)
+        return found
+
+    def _at_work(self, stack: list[FrameType]) -> _Entry | None:
+        """A stack that goes through a handler is at its request, unless it waits there for the next one."""
+        inner = "readinto"
+        for frame in stack:
+            entry = self._entry(frame)
+            name = frame.f_code.co_name
+            if entry is not None:
+                return None if inner == "readinto" and name in ("handle", "handle_one_request") else entry
+            inner = name
+        return None
 
     def _entry(self, frame: FrameType) -> _Entry | None:
         own = frame.f_locals.get("self")
@@ -146,32 +160,30 @@ class _Requests:
         entry: _Entry | None = own.__dict__.get("_wolverine_entry")
         return entry
 
-    def _blamed(self, error: BaseException | None) -> list[_Entry]:
-        """An error that left a handler has that handler in its traceback."""
-        found: list[_Entry] = []
-        seen: set[int] = set()
-        while error is not None and id(error) not in seen:
-            seen.add(id(error))
-            trace = error.__traceback__
-            while trace is not None:
-                entry = self._entry(trace.tb_frame)
-                if entry is not None:
-                    found.append(entry)
-                trace = trace.tb_next
-            error = error.__cause__ or error.__context__
-        return found
 
-    def _at_work(self, innermost: FrameType) -> list[_Entry]:
-        """A thread whose stack goes through a handler is at a request, unless it waits there for the next one."""
-        inner: FrameType | None = None
-        frame: FrameType | None = innermost
-        while frame is not None:
-            entry = self._entry(frame)
-            if entry is not None:
-                waits = inner is None or inner.f_code.co_name == "readinto"
-                return [] if waits and frame.f_code.co_name in ("handle", "handle_one_request") else [entry]
-            inner, frame = frame, frame.f_back
-        return []
+def _stack(frame: FrameType | None) -> list[FrameType]:
+    """The frames of a running thread, innermost first."""
+    frames: list[FrameType] = []
+    while frame is not None:
+        frames.append(frame)
+        frame = frame.f_back
+    return frames
+
+
+def _tracebacks(error: BaseException | None) -> list[list[FrameType]]:
+    """The frames that an error and its causes came through, innermost first."""
+    found: list[list[FrameType]] = []
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        frames: list[FrameType] = []
+        trace = error.__traceback__
+        while trace is not None:
+            frames.insert(0, trace.tb_frame)
+            trace = trace.tb_next
+        found.append(frames)
+        error = error.__cause__ or error.__context__
+    return found
 
 
 def _mark(handler: Any) -> None:
