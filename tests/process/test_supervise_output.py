@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.leaves import cgroup_hierarchy, python
+from support.leaves import python
 from support.places import eventually_async, public_tmp
-from support.supervision import SLEEPER, Recorder, configured, supervised
+from support.supervision import SLEEPER, Recorder, best_hierarchy, configured, supervised
 
 from wolverined.linux.leaf import Hierarchy
 from wolverined.model import AppState
@@ -35,8 +35,8 @@ def play(scenario: Coroutine[Any, Any, None]) -> None:
 
 @pytest.fixture
 def hierarchy(tmp_path: Path) -> Iterator[Hierarchy]:
-    """A hierarchy of cgroups."""
-    with cgroup_hierarchy(tmp_path) as made:
+    """A hierarchy of the best kind that there is."""
+    with best_hierarchy(tmp_path) as made:
         yield made
 
 

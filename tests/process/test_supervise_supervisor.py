@@ -19,6 +19,7 @@ from support.supervision import (
     SLEEPER,
     Recorder,
     WrappedHierarchy,
+    best_hierarchy,
     configured,
     free_port,
     listening_stranger,
@@ -54,8 +55,8 @@ def hierarchy(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Hierar
 
 @pytest.fixture
 def any_hierarchy(tmp_path: Path) -> Iterator[Hierarchy]:
-    """A hierarchy of cgroups, for tests in which the kind does not matter."""
-    with cgroup_hierarchy(tmp_path) as made:
+    """A hierarchy of the best kind that there is, for tests in which the kind does not matter."""
+    with best_hierarchy(tmp_path) as made:
         yield made
 
 

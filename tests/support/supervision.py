@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import secrets
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -17,6 +18,7 @@ from support.places import IS_ROOT, eventually_async, public_tmp, unused_user
 from wolverined.clock import SystemClock
 from wolverined.config.schema import AppTable, Config, ProbeTable, RestartTable, StopTable
 from wolverined.errors import SpawnError
+from wolverined.linux.hierarchy import open_hierarchy
 from wolverined.linux.leaf import Hierarchy, Leaf, LeafStats, Stuck
 from wolverined.linux.ports import Holder
 from wolverined.model import AppState, Exit, IncidentKind, LogLine
@@ -169,6 +171,16 @@ async def supervised(config: Config, hierarchy: Hierarchy, **options: Any) -> As
             await asyncio.wait_for(serving, 10)
     others = asyncio.all_tasks() - {asyncio.current_task()}
     assert not [task for task in others if "supervis" in repr(task.get_coro())], others
+
+
+@contextmanager
+def best_hierarchy(state_dir: Path) -> Iterator[Hierarchy]:
+    """A hierarchy of cgroups where there are any for us, else of process groups; leaves nothing."""
+    hierarchy = open_hierarchy(f"test-{secrets.token_hex(4)}", state_dir=state_dir)
+    try:
+        yield hierarchy
+    finally:
+        hierarchy.close()
 
 
 @contextmanager

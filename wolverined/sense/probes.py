@@ -42,6 +42,7 @@ _STALL_S = 1.0  # a probe that overran its deadline by this much was held up by 
 _EXEC_PAUSE_S = 0.1  # a program is dearer than a connection
 _TAIL_BYTES = 512
 _NOTICES_A_TURN = 64
+_FLOOD_PAUSE_S = 0.005  # an app that tells without end waits for us, not the loop for it
 _OURS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EACCES, errno.EPERM}
 _BAD_REQUEST, _SERVER_ERROR = 400, 500
 
@@ -378,17 +379,17 @@ class Hearer:
         if not self._ready:
             self._grace_ends = loop.time() + self._table.startup_s
         loop.add_reader(self._socket.fileno(), self._news.set)
-        try:
-            while True:
-                await self._wait(min(self._grace_ends, self._silent_at()) - loop.time())
-                # What came while our own loop stood still counts too: nothing is judged before all is read.
-                if self._read(events, loop.time()) and self._judge(events, loop.time()):
-                    return
-        finally:
-            loop.remove_reader(self._socket.fileno())
+        while True:
+            await self._wait(min(self._grace_ends, self._silent_at()) - loop.time())
+            # What came while our own loop stood still counts too: nothing is judged before all is read.
+            if not self._read(events, loop.time()):
+                await asyncio.sleep(_FLOOD_PAUSE_S)
+            elif self._judge(events, loop.time()):
+                return
 
     def close(self) -> None:
-        """Close the socket."""
+        """Close the socket, and have the loop forget it first: the next file gets the same number."""
+        asyncio.get_running_loop().remove_reader(self._socket.fileno())
         self._socket.close()
 
     def _silent_at(self) -> float:

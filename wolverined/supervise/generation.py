@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -124,12 +123,12 @@ class Generation:
         self.end_probing()
         self._prober = prober
         self._probing = asyncio.create_task(prober.run(events), name=f"probe-{self.number}")
+        self._probing.add_done_callback(_look)
 
     def end_probing(self) -> None:
         """Stop probing; nothing of it is told after this."""
         if self._probing is not None:
             self._probing.cancel()
-            self._probing.add_done_callback(_look)
             self._probing = None
         if self._prober is not None:
             self._prober.close()
@@ -195,5 +194,7 @@ def retarget(target: ProbeTarget, probe: ProbeTable) -> ProbeTarget | None:
 
 
 def _look(task: asyncio.Task[None]) -> None:
-    with suppress(asyncio.CancelledError):
-        task.exception()
+    """A prober that ends with a fault would leave its app unwatched in silence; so that is told."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        context = {"message": f"{task.get_name()} met a fault; its app is not probed", "exception": error}
+        task.get_loop().call_exception_handler(context)
