@@ -17,10 +17,10 @@ def paths(request: Request) -> list[str]:
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
-        ("/items/7", ["/items/999983", "/items/7?other=999983"]),
+        ("/items/7", ["/items/8", "/items/999983", "/items/7?other=999983"]),
         (
             "/items/7/lines/8?full=1",
-            ["/items/7/lines/8", "/items/7/lines/999983?full=1", "/items/7/lines/8?full=1&other=999983"],
+            ["/items/7/lines/8", "/items/7/lines/9?full=1", "/items/7/lines/999983?full=1"],
         ),
         ("/search?q=a&page=2", ["/search", "/search?page=2", "/search?q=a&page=2&other=999983"]),
         ("/boom", ["/boom?other=999983"]),

@@ -23,7 +23,7 @@ from wolverined.heal.stream import Channel
 from wolverined.heal.trial.client import TrialClient
 from wolverined.heal.trial.observations import Observations, Replay, Tests
 from wolverined.heal.trial.plan import Plan
-from wolverined.heal.trigger import Trigger, TriggerKind, shows, trigger_of, with_request
+from wolverined.heal.trigger import Trigger, TriggerKind, exactly, trigger_of, with_request
 from wolverined.heal.verdict import judge, settled
 from wolverined.model import Check, Evidence, FileChange, IncidentKind, Outcome, Proposal, Request, Snapshot, Verdict
 
@@ -39,7 +39,7 @@ GUESSING_S = 8.0
 BUILD_S = 120.0
 TESTS_S = 120.0
 QUICK_S = 0.02
-SETTLE_S = 0.15
+SETTLE_S = 0.25
 LATE_CRASH_S = 1.0
 """A server may answer and die a moment later; so long the baseline is watched when it answered well."""
 
@@ -128,7 +128,7 @@ class Prover:
         try:
             async with self._opening:
                 if self._baseline is None:
-                    self._baseline = _Side(self._config, self._plan)
+                    self._baseline = _Side(self._config, self._plan, candidate=False)
                     await self._first_look(self._baseline)
             return self._baseline
         finally:
@@ -160,7 +160,7 @@ class Prover:
             replay = await side.replay(request, timeout_s=GUESS_S, settle_s=QUICK_S)
             if replay is None or time.monotonic() > until:
                 return
-            if replay.bad and shows(self._trigger, replay.tail):
+            if replay.bad and exactly(self._trigger, replay.tail):
                 self._trigger = with_request(self._trigger, request)
                 side.seen = msgspec.structs.replace(side.seen, trigger=replay, alive=None)
                 return
@@ -172,7 +172,7 @@ class Prover:
         found: asyncio.Future[Trigger],
         told: _Telling,
     ) -> tuple[_Side | None, Observations]:
-        side = _Side(self._config, self._plan)
+        side = _Side(self._config, self._plan, candidate=True)
         await side.open(self._open_trial, stack, changes)
         if side.trial is None:
             return None, side.seen
@@ -270,11 +270,17 @@ class Prover:
 
 
 class _Side:
-    """One trial process and what was seen of it so far."""
+    """One trial process and what was seen of it so far.
 
-    def __init__(self, config: Config, plan: Plan) -> None:
+    An app that ends at a request is started again for the next one. One that ends between requests is
+    the baseline's right, and the end of a candidate.
+    """
+
+    def __init__(self, config: Config, plan: Plan, *, candidate: bool) -> None:
         self._config = config
         self._plan = plan
+        self._candidate = candidate
+        self._ended_at_request = False
         self.trial: TrialClient | None = None
         self.seen = Observations()
 
@@ -315,16 +321,28 @@ class _Side:
         return boot.ready
 
     async def replay(self, request: Request, *, timeout_s: float, settle_s: float) -> Replay | None:
-        """One request, to a live app: one that ended is started again first. None when that fails."""
-        if self.trial is None or self.seen.missing:
+        """One request; None when there is no app to send it to."""
+        if self.trial is None or self.seen.missing or not (self.seen.boot and self.seen.boot.ready):
             return None
         try:
-            if not (await self.trial.alive(settle_s=0.0)).alive and not (await self.trial.boot()).ready:
+            if not await self._stands(self.trial):
                 return None
-            return await self.trial.replay(request, timeout_s=timeout_s, settle_s=settle_s)
+            seen = await self.trial.replay(request, timeout_s=timeout_s, settle_s=settle_s)
         except WolverineError as error:
             self._note(missing=f"the trial broke off: {error}")
             return None
+        self._ended_at_request = seen.crashed
+        return seen
+
+    async def _stands(self, trial: TrialClient) -> bool:
+        alive = await trial.alive(settle_s=0.0)
+        if alive.alive:
+            return True
+        if not self._ended_at_request:
+            self._note(alive=alive)
+            if self._candidate:
+                return False
+        return (await trial.boot()).ready
 
     async def ask_goods(self, requests: Sequence[Request]) -> None:
         """What was well: asked before anything fails."""
@@ -344,7 +362,8 @@ class _Side:
 
     async def watch(self, settle_s: float) -> None:
         """Whether it stays up for so long."""
-        if self.trial is None or self.seen.missing:
+        ended = self.seen.alive is not None and not self.seen.alive.alive
+        if self.trial is None or self.seen.missing or ended:
             return
         try:
             self._note(alive=await self.trial.alive(settle_s=settle_s))

@@ -52,11 +52,17 @@ def _mutations(request: Request) -> Iterator[Request]:
     segments = path.split("/")
     for number in range(len(segments) - 1, -1, -1):
         if _ID.fullmatch(segments[number]):
-            other = [*segments[:number], _OTHER_ID, *segments[number + 1 :]]
-            yield msgspec.structs.replace(request, path="/".join(other) + mark + query)
+            for other in _other_ids(segments[number]):
+                changed = [*segments[:number], other, *segments[number + 1 :]]
+                yield msgspec.structs.replace(request, path="/".join(changed) + mark + query)
             break
     # A path without anything to change: a field that nobody reads finds a comparison with the whole URL.
     yield msgspec.structs.replace(request, path=f"{request.path}{'&' if query else '?'}other={_OTHER_ID}")
+
+
+def _other_ids(known: str) -> tuple[str, ...]:
+    """One that most likely exists as well, so that it fails of the same fault, and one that does not."""
+    return (str(int(known) + 1), _OTHER_ID) if known.isdecimal() and len(known) < len(_OTHER_ID) else (_OTHER_ID,)
 
 
 def _emptied(body: str) -> str:

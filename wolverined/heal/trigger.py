@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 
 import msgspec
@@ -92,7 +92,19 @@ def shows(trigger: Trigger, tail: Sequence[str]) -> bool | None:
     return any(_looks(trace) == wanted for trace in traces)
 
 
-def _looks(trace: Trace) -> tuple[str, str, str, str]:
+def exactly(trigger: Trigger, tail: Sequence[str]) -> bool:
+    """Whether an output prints the trigger's error word for word, values included.
+
+    A fingerprint leaves values out, so two faults of one function may share it: reading 'price' of nothing
+    is another fault than reading 'toFixed' of nothing. For requests that were not recorded that matters.
+    """
+    if trigger.trace is None:
+        return False
+    wanted = _looks(trigger.trace, template=str)
+    return any(_looks(trace, template=str) == wanted for trace in parse(tail, app_root=trigger.app_root))
+
+
+def _looks(trace: Trace, *, template: Callable[[str], str] = template) -> tuple[str, str, str, str]:
     """An error that was caught and printed has other outer frames than one that ended the process."""
     root = trace.errors[0] if trace.errors else None
     own = next((frame for frame in trace.frames if frame.own), None)

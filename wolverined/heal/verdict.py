@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from wolverined.heal.trial.observations import Boot, Observations, Replay, Tests
-from wolverined.heal.trigger import Trigger, TriggerKind, shows
+from wolverined.heal.trigger import Trigger, TriggerKind, exactly, shows
 from wolverined.model import Check, Exit, Outcome, Verdict
 
 _OUTSIDE = re.compile(
@@ -226,7 +226,7 @@ def _siblings(trigger: Trigger, baseline: Observations, patched: Observations) -
         if after is None:
             continue
         before = baseline.siblings[number] if number < len(baseline.siblings) else None
-        same = shows(trigger, after.tail) is True
+        same = exactly(trigger, after.tail)
         worse = after.bad and (before is None or not before.bad)
         check = Check(
             rung="R4",
