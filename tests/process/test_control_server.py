@@ -292,7 +292,8 @@ def test_a_flood_of_connections_is_survived() -> None:
         before = len(list(Path("/proc/self/fd").iterdir()))
         for _ in range(1000):
             served.connect().close()
-        assert served.ask("GET", "/v1/status")[0] == 200
+        # Dead connections still hold their places for a moment: the next client may be told to try again.
+        eventually(lambda: served.ask("GET", "/v1/status")[0] == 200)
         served.until(lambda: not served.server._served)
         eventually(lambda: len(list(Path("/proc/self/fd").iterdir())) <= before)
 
