@@ -16,7 +16,7 @@ def run(invocation: Invocation) -> int:
     usage = target.client.get("/v1/usage")
     if invocation.args.json:
         invocation.terminal.json(usage)
-    elif not usage:
+    elif not usage.get("total", usage).get("calls"):
         invocation.terminal.say(f"{target.name} has asked no model")
     else:
         show(invocation.terminal, usage)
