@@ -28,6 +28,7 @@ from support.supervision import (
 
 from wolverined.config.schema import ProbeTable, RestartTable, StopScope, StopTable
 from wolverined.errors import AccessDenied, Conflict, SpawnError, TimedOut
+from wolverined.linux.group import MARK
 from wolverined.linux.leaf import Hierarchy
 from wolverined.model import AppState, LogLine
 from wolverined.sense import probes
@@ -866,7 +867,8 @@ def test_the_environment_is_the_documented_one(any_hierarchy: Hierarchy, place: 
         config = configured(python(program), place, environment={"MINE": "1"})
         async with supervised(config, any_hierarchy) as run:
             await run.supervisor.start()
-            seen = set(run.told.texts()[0].split()) - {"LC_CTYPE"}  # Python's own locale coercion
+            # Python's own locale coercion, and the mark by which a leaf without a cgroup finds its own.
+            seen = set(run.told.texts()[0].split()) - {"LC_CTYPE", MARK}
             assert seen == {
                 "HOME", "LANG", "LOGNAME", "MINE", "PATH", "SHELL", "USER",
                 "WOLVERINE_MANAGED", "WOLVERINE_RECOMMENDED_WORKERS", "WOLVERINE_REPORT_SOCKET",
