@@ -176,7 +176,7 @@ class Desk:
             self._store.incidents.update(incident.id, state=IncidentState.HEALING)
             self._narrator.tell("heal.started", f"healing: {describe(incident)}", incident=incident.id)
             job = self._job(Task.HEAL, incident=incident, report=report, dry_run=dry_run, asked=asked)
-            result = await self._dispatcher.run(job)
+            result = self._told_when_mixed(await self._dispatcher.run(job))
             self._conclude(incident, result)
             return result
         finally:
@@ -306,10 +306,16 @@ class Desk:
         self._current = job.repair or job.backup or job.task.value
         self._healing(True)
         try:
-            return await self._dispatcher.run(job)
+            return self._told_when_mixed(await self._dispatcher.run(job))
         finally:
             self._current = ""
             self._healing(False)
+
+    def _told_when_mixed(self, result: Result) -> Result:
+        if result.mixed:
+            hint = f"; {result.hint}" if result.hint else ""
+            self._narrator.tell("heal.mixed", f"the app stays down: {result.said}{hint}", severity="critical")
+        return result
 
     async def recover(self) -> None:
         """Before the first start: finish or undo what a killed predecessor had begun; forget half-done heals."""

@@ -99,7 +99,7 @@ class Listener:
         await self.reports_settle()
         report = self._reports.pop(exit.generation, None)
         redactor = self._redactor()
-        tail = tuple(redactor.text(line) for line in exit.tail)
+        tail = tuple(redactor.lines(exit.tail))
         traces = parse(tail, app_root=self._app_root)
         kept = msgspec.structs.replace(exit, tail=())
         new = from_exit(kept, traces=traces, report=report, tail=tail, app_root=self._app_root)

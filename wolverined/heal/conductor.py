@@ -24,13 +24,17 @@ from wolverined.heal.ladder import Ladder, Standing
 from wolverined.heal.operation import Operation
 from wolverined.heal.prove import Prover
 from wolverined.heal.roles import Roles
+from wolverined.heal.source import sha256_of
 from wolverined.heal.stream import Channel
 from wolverined.heal.surgeon.client import SurgeonClient, Taken
-from wolverined.model import Evidence, Incident, Repair, RepairState
+from wolverined.model import Evidence, Incident, Repair, RepairState, Snapshot
 from wolverined.redact import Redactor, known_secrets
 from wolverined.store import Store
 
 _HOUR_S = 3600.0
+_SURGERY_S = 3.0
+"""So far apart may be the time of a file that we wrote and the time at which the store calls it applied."""
+_CODE = frozenset((".py", ".js", ".mjs", ".cjs", ".jsx", ".ts", ".mts", ".cts", ".tsx"))
 
 
 class Conductor:
@@ -58,6 +62,7 @@ class Conductor:
             state_dir=self._state_dir,
             store=store,
             supervisor=supervisor,
+            open_surgeon=self._surgeon,
             seen=self._seen,
             clock=clock,
             say=self._say,
@@ -92,17 +97,15 @@ class Conductor:
             return Result(conclusion=Conclusion.NOTHING, said=said)
         async with self._surgeon() as surgeon:
             taken = await self._take(surgeon)
-            if (wait_s := self._settling(taken)) > 0:
-                said = f"the source changed a moment ago (a deploy?); looked at again in {wait_s:.0f} s"
-                return Result(conclusion=Conclusion.WAIT, said=said, retry_after_s=wait_s)
-            app_root = str(self._job.config.app.directory)
-            evidence = gather(
-                incident, self._job.tail, redactor=self._redactor, app_root=app_root, report=self._job.report
-            )
-            standing, why_not = await self._climb(evidence, taken)
-            if standing is None:
-                return Result(conclusion=Conclusion.NOTHING, said=why_not)
-            return await self._act(standing, incident, surgeon)
+        if (wait_s := self._settling(taken)) > 0:
+            said = f"the source changed a moment ago (a deploy?); looked at again in {wait_s:.0f} s"
+            return Result(conclusion=Conclusion.WAIT, said=said, retry_after_s=wait_s)
+        app_root = str(self._job.config.app.directory)
+        evidence = gather(incident, self._job.tail, redactor=self._redactor, app_root=app_root, report=self._job.report)
+        standing, why_not = await self._climb(evidence, taken)
+        if standing is None:
+            return Result(conclusion=Conclusion.NOTHING, said=why_not)
+        return await self._act(standing, incident, taken.snapshot)
 
     async def _climb(self, evidence: Evidence, taken: Taken) -> tuple[Standing | None, str]:
         timeout_s = self._job.config.heal.timeout_s
@@ -140,7 +143,7 @@ class Conductor:
         finally:
             await prover.close()
 
-    async def _act(self, standing: Standing, incident: Incident, surgeon: SurgeonClient) -> Result:
+    async def _act(self, standing: Standing, incident: Incident, snapshot: Snapshot) -> Result:
         repair, verdict = standing.repair, standing.verdict
         heal = self._job.config.heal
         step = decide(
@@ -153,7 +156,13 @@ class Conductor:
         if step is Next.APPLY and heal.apply_as == "root" and not heal.allow_root_owner:
             step = Next.APPROVAL
         if step is Next.APPLY:
-            return await self._operation.apply(repair, surgeon=surgeon, fingerprint=incident.fingerprint)
+            changed = {change.path for change in standing.proposal.changes}
+            return await self._operation.apply(
+                repair,
+                fingerprint=incident.fingerprint,
+                tree_hash=snapshot.tree_hash,
+                witnesses=code_hashes(snapshot, without=changed),
+            )
         word = verdict.outcome.value
         if step is Next.OBSERVE:
             said = f"{repair.id} is {word}: {verdict.reason}; nothing was touched"
@@ -175,28 +184,16 @@ class Conductor:
         if self._job.sha256 and self._job.sha256 != repair.sha256:
             raise Conflict(f"{repair.id} has another sha256: {repair.sha256}", hint="look at the diff again")
         fingerprint = self._store.repairs.stored(repair.id).fingerprint
-        async with self._surgeon() as surgeon:
-            return await self._operation.apply(repair, surgeon=surgeon, fingerprint=fingerprint)
+        return await self._operation.apply(repair, fingerprint=fingerprint)
 
     async def _roll_back(self) -> Result:
         repair = self._repair()
         if repair.state not in _IN_PLACE:
             raise Conflict(f"{repair.id} is {repair.state.value}", hint="only an applied repair can be rolled back")
-        async with self._surgeon() as surgeon:
-            return await self._operation.roll_back(repair, surgeon=surgeon, why="an operator asked")
+        return await self._operation.roll_back(repair, why="an operator asked")
 
     async def _restore(self) -> Result:
-        async with self._surgeon() as surgeon:
-            await self._supervisor.call("hold_down", {"why": f"backup {self._job.backup} is restored"})
-            try:
-                await transaction.restore(
-                    self._job.backup, surgeon=surgeon, store=self._store, state_dir=self._state_dir
-                )
-            finally:
-                await self._supervisor.call("release", {"timeout_s": self._job.config.probe.startup_s})
-        said = f"backup {self._job.backup} is restored"
-        await self._say("backup.restored", said, {})
-        return Result(conclusion=Conclusion.DONE, said=said)
+        return await self._operation.restore(self._job.backup)
 
     async def _reject(self) -> Result:
         repair = self._repair()
@@ -225,8 +222,7 @@ class Conductor:
     async def _watch(self) -> Result:
         repair = self._repair()
         fingerprint = self._store.repairs.stored(repair.id).fingerprint
-        async with self._surgeon() as surgeon:
-            return await self._operation.watch(repair, surgeon=surgeon, fingerprint=fingerprint, ready=True)
+        return await self._operation.watch(repair, fingerprint=fingerprint, ready=True)
 
     async def _promote(self) -> Result:
         now = self._clock.wall()
@@ -253,10 +249,20 @@ class Conductor:
 
     def _settling(self, taken: Taken) -> float:
         """Seconds that a fresh source is still left alone; what we wrote ourselves is not fresh."""
-        if self._job.asked:
+        if self._job.asked or self._is_ours(taken.newest_mtime):
             return 0.0
         age_s = self._clock.wall() - taken.newest_mtime
         return max(0.0, self._job.config.heal.settle_s - age_s) if age_s >= 0 else 0.0
+
+    def _is_ours(self, mtime: float) -> bool:
+        """Whether a file's time is that of a surgery of ours."""
+        ours = (
+            at
+            for repair in self._store.repairs.list(limit=20)
+            for at in (repair.applied_at, repair.ended_at)
+            if at is not None and repair.backup
+        )
+        return any(abs(mtime - at) < _SURGERY_S for at in ours)
 
     def _source(self) -> Path:
         return self._job.config.app.directory / self._job.config.heal.source
@@ -277,6 +283,18 @@ class Conductor:
 
     async def _say(self, name: str, message: str, fields: dict[str, Any]) -> None:
         await self._supervisor.call("say", {"name": name, "message": self._redactor.text(message), "fields": fields})
+
+
+def code_hashes(snapshot: Snapshot, *, without: set[str]) -> dict[str, str]:
+    """The sha256 of each code file beside those that a repair changes: a deploy shows in them.
+
+    Code only: an app that writes its data beside its code must not abort its own heal.
+    """
+    return {
+        path: sha256_of(file.data)
+        for path, file in snapshot.files.items()
+        if path not in without and Path(path).suffix in _CODE
+    }
 
 
 _BEGUN = (RepairState.PROPOSED, RepairState.PROVING)

@@ -104,7 +104,11 @@ class Dispatcher:
                     # the app runs on files that might be half of one tree and half of another.
                     recovered, _, still = await self._conduct(msgspec.structs.replace(job, task=Task.RECOVER))
                     held = held or still
-                    result = msgspec.structs.replace(result, hint=recovered.said or result.hint)
+                    result = msgspec.structs.replace(
+                        result, hint=recovered.said or result.hint, mixed=recovered.conclusion is Conclusion.FAILED
+                    )
+                if result.mixed:
+                    held = False  # nobody may run on half a tree
             finally:
                 if held:
                     # An operator who stopped the app meanwhile is obeyed: then it stays down.

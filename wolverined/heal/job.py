@@ -78,7 +78,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of a job. `said` is one line for the operator."""
+    """What came of a job. `said` is one line for the operator.
+
+    `mixed` means that the source may be half changed and could not be made whole: the app stays down.
+    """
 
     conclusion: Conclusion
     said: str
@@ -86,6 +89,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     repair: str = ""
     verdict: str = ""
     retry_after_s: float = 0.0
+    mixed: bool = False
 
 
 def _to_text(value: Any) -> str:

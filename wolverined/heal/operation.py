@@ -8,7 +8,8 @@ ends it half-way; here stands the order: stop, write, start, watch, and back aga
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from wolverined.model import BackupState, Repair, RepairState
 from wolverined.store import Store
 
 Say = Callable[[str, str, dict[str, Any]], Awaitable[None]]
+OpenSurgeon = Callable[[], AbstractAsyncContextManager[SurgeonClient]]
 
 _START_MARGIN_S = 5.0
 
@@ -36,6 +38,7 @@ class Operation:
         state_dir: Where backups and patches are kept.
         store: Where each state is recorded before the next step.
         supervisor: Stops and starts the app.
+        open_surgeon: Gives a fresh surgeon; each surgery has one of its own.
         seen: What happened to the app, in order, as the supervisor tells it.
         clock: Monotonic time decides the probation.
         say: Tells the operator.
@@ -48,6 +51,7 @@ class Operation:
         state_dir: Path,
         store: Store,
         supervisor: Channel,
+        open_surgeon: OpenSurgeon,
         seen: asyncio.Queue[dict[str, Any]],
         clock: Clock,
         say: Say,
@@ -56,46 +60,55 @@ class Operation:
         self._state_dir = state_dir
         self._store = store
         self._supervisor = supervisor
+        self._open_surgeon = open_surgeon
         self._seen = seen
         self._clock = clock
         self._say = say
 
-    async def apply(self, repair: Repair, *, surgeon: SurgeonClient, fingerprint: str) -> Result:
-        """Stop the app, write the repair's files, start it, watch it; take it back when it is worse."""
+    async def apply(
+        self, repair: Repair, *, fingerprint: str, tree_hash: str = "", witnesses: Mapping[str, str] | None = None
+    ) -> Result:
+        """Stop the app, write the repair's files, start it, watch it; take it back when it is worse.
+
+        Args:
+            repair: Proven, or approved by an operator.
+            fingerprint: Of the trouble that it is for.
+            tree_hash: Of the snapshot that it was made for.
+            witnesses: Further files by sha256: when one has changed, a deploy came in between.
+        """
         stored = self._store.repairs.stored(repair.id)
         await self._supervisor.call("hold_down", {"why": f"repair {repair.id} is applied"})
         try:
-            backup = await transaction.apply(
-                repair, stored.changes, surgeon=surgeon, store=self._store, state_dir=self._state_dir
-            )
+            async with self._open_surgeon() as surgeon:
+                await transaction.apply(
+                    repair,
+                    stored.changes,
+                    surgeon=surgeon,
+                    store=self._store,
+                    state_dir=self._state_dir,
+                    tree_hash=tree_hash,
+                    witnesses=witnesses,
+                )
         except WolverineError as error:
-            await self._release()
-            self._store.repairs.update(
-                repair.id, state=RepairState.FAILED, note=error.message, ended_at=self._clock.wall()
-            )
-            return Result(
-                conclusion=Conclusion.FAILED, said=f"not applied: {error.message}", hint=error.hint, repair=repair.id
-            )
-        repair = self._store.repairs.update(
-            repair.id, state=RepairState.APPLIED, backup=backup.id, applied_at=self._clock.wall()
-        )
+            return await self._not_done(error, repair, "not applied")
+        repair = self._store.repairs.get(repair.id)
         files = ", ".join(repair.files)
         await self._tell("repair.applied", f"{repair.id} applied to {files}: {repair.resolution}", repair)
         self._forget_what_was_seen()
         ready = await self._release()
-        return await self.watch(repair, surgeon=surgeon, fingerprint=fingerprint, ready=ready)
+        return await self.watch(repair, fingerprint=fingerprint, ready=ready)
 
-    async def watch(self, repair: Repair, *, surgeon: SurgeonClient, fingerprint: str, ready: bool) -> Result:
+    async def watch(self, repair: Repair, *, fingerprint: str, ready: bool) -> Result:
         """Watch an applied repair for its probation; verified, or rolled back."""
         probation_s = self._config.heal.probation_s
         if not ready:
-            return await self.roll_back(repair, surgeon=surgeon, why="the app did not become ready with it")
+            return await self.roll_back(repair, why="the app did not become ready with it")
         repair = self._store.repairs.update(repair.id, state=RepairState.PROBATION)
         await self._tell("repair.probation", f"{repair.id} is watched for {probation_s:g} s", repair)
         watch = begin(fingerprint=fingerprint, probation_s=probation_s, now=self._clock.monotonic())
         why = await self._outcome(watch)
         if why:
-            return await self.roll_back(repair, surgeon=surgeon, why=why)
+            return await self.roll_back(repair, why=why)
         repair = self._store.repairs.update(
             repair.id, state=RepairState.VERIFIED, success=True, ended_at=self._clock.wall()
         )
@@ -117,24 +130,57 @@ class Operation:
             if verdict is not None:
                 return verdict.why if verdict.worse else ""
 
-    async def roll_back(self, repair: Repair, *, surgeon: SurgeonClient, why: str) -> Result:
+    async def roll_back(self, repair: Repair, *, why: str) -> Result:
         """Take a repair back: only our own files, only where they are still ours."""
         await self._supervisor.call("hold_down", {"why": f"repair {repair.id} is rolled back"})
         try:
-            await transaction.rollback(repair, surgeon=surgeon, store=self._store, state_dir=self._state_dir)
+            async with self._open_surgeon() as surgeon:
+                await transaction.rollback(
+                    repair, surgeon=surgeon, store=self._store, state_dir=self._state_dir, note=why
+                )
         except WolverineError as error:
-            await self._release()
-            said = f"{repair.id} could not be rolled back: {error.message}"
-            self._store.repairs.update(repair.id, note=said)
-            await self._tell("repair.rollback_failed", said, repair, severity="critical")
-            return Result(conclusion=Conclusion.FAILED, said=said, hint=error.hint, repair=repair.id)
-        repair = self._store.repairs.update(
-            repair.id, state=RepairState.ROLLED_BACK, success=False, note=why, ended_at=self._clock.wall()
-        )
+            result = await self._not_done(error, repair, "not rolled back")
+            await self._tell("repair.rollback_failed", result.said, repair, severity="critical")
+            return result
+        repair = self._store.repairs.get(repair.id)
         said = f"{repair.id} rolled back: {why}"
         await self._tell("repair.rolled_back", said, repair, severity="warn")
         await self._release()
         return Result(conclusion=Conclusion.ROLLED_BACK, said=said, repair=repair.id, verdict=_verdict(repair))
+
+    async def restore(self, backup_id: str) -> Result:
+        """Put a backup's files back."""
+        await self._supervisor.call("hold_down", {"why": f"backup {backup_id} is restored"})
+        try:
+            async with self._open_surgeon() as surgeon:
+                files = await transaction.restore(
+                    backup_id, surgeon=surgeon, store=self._store, state_dir=self._state_dir
+                )
+        except WolverineError as error:
+            return await self._not_done(error, None, f"backup {backup_id} is not restored")
+        said = f"backup {backup_id} is restored: {', '.join(files) or 'its files stood as they were'}"
+        await self._say("backup.restored", said, {})
+        await self._release()
+        return Result(conclusion=Conclusion.DONE, said=said)
+
+    async def _not_done(self, error: WolverineError, repair: Repair | None, what: str) -> Result:
+        """A surgery failed: make the tree whole before the app runs on it again."""
+        said = f"{what}: {error.message}"
+        repair_id = repair.id if repair is not None else ""
+        try:
+            if self._store.journal.unfinished() is not None:
+                async with self._open_surgeon() as surgeon:
+                    await transaction.recover(surgeon=surgeon, store=self._store, state_dir=self._state_dir)
+        except WolverineError as worse:
+            said += f"; and the source may be half changed: {worse.message}"
+            hint = "mend the disk, then restart wolverined: it finishes or undoes what was begun"
+            return Result(conclusion=Conclusion.FAILED, said=said, hint=hint, repair=repair_id, mixed=True)
+        if repair is not None and repair.state in _BEFORE:
+            self._store.repairs.update(repair.id, state=RepairState.FAILED, note=said, ended_at=self._clock.wall())
+        elif repair is not None:
+            self._store.repairs.update(repair.id, note=said)
+        await self._release()
+        return Result(conclusion=Conclusion.FAILED, said=said, hint=error.hint, repair=repair_id)
 
     async def _release(self) -> bool:
         timeout_s = self._config.probe.startup_s + _START_MARGIN_S
@@ -153,6 +199,10 @@ class Operation:
         except StreamError:
             # Nobody listens any more; the store has it, and the files come first.
             return
+
+
+_BEFORE = (RepairState.PROPOSED, RepairState.APPROVAL, RepairState.UNPROVABLE)
+"""States of a repair that is not in place."""
 
 
 def _verdict(repair: Repair) -> str:
