@@ -295,8 +295,13 @@ class _Composition:
             surgeon=Credentials.of_user(self._config.heal.apply_as) if root else None,
             trial=credentials if root else None,
             adviser=None,
-            keys={name: self._environ[name] for name in KEYS if self._environ.get(name)},
+            keys=self._keys(),
         )
+
+    def _keys(self) -> dict[str, str]:
+        """What the adviser is given; `[ai] base_url` travels this way too, never with a heal's words."""
+        keys = {name: self._environ[name] for name in KEYS if self._environ.get(name)}
+        return keys | ({"OPENAI_BASE_URL": self._config.ai.base_url} if self._config.ai.base_url else {})
 
     def _heal_says(self, name: str, message: str, fields: dict[str, Any]) -> None:
         incident, repair = str(fields.get("incident", "")), str(fields.get("repair", ""))
