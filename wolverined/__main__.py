@@ -7,6 +7,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import NoReturn
 
 from wolverined import __version__
@@ -39,13 +40,23 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def leave_openssl_out() -> None:
+    """Make this process do without OpenSSL, which asyncio and hashlib take along when they find it.
+
+    7 MB of memory in a process that speaks to Unix sockets, probes plain HTTP and hashes a few lines.
+    Both are written to do without (asyncio has no TLS then, hashlib uses Python's own code), and None is
+    the import system's own word for "there is none". Children are new interpreters and have it.
+    """
+    sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]
+    if find_spec("_sha256") or find_spec("_sha2"):  # some builds leave Python's own hashes out
+        sys.modules.setdefault("_hashlib", None)  # type: ignore[arg-type]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the daemon; the exit code says how it ended (78: the configuration cannot be used)."""
     try:
         args = parser().parse_args(argv)
-        # asyncio takes TLS along when it finds it: 4 MB of OpenSSL in a process that speaks to Unix
-        # sockets and probes plain HTTP. It is written to do without; children start afresh and have it.
-        sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]  # the import system's own "there is none"
+        leave_openssl_out()
         # What the daemon needs is imported only now: `--version` and a wrong option answer at once.
         from wolverined.daemon import main as run_daemon  # noqa: PLC0415
 

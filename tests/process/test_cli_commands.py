@@ -465,24 +465,33 @@ def test_daemon_program(tmp_path: Path) -> None:
         assert ran.err.count("\n") == 1
 
 
-def test_daemon_loads_no_tls(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """The daemon is started without OpenSSL in its process, and its errors become exit codes."""
+def test_daemon_errors_are_exit_codes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """What the daemon raises becomes one line and its exit code."""
     import types
 
     from wolverined import __main__ as program
 
-    seen: list[Any] = []
-
     def daemon(args: Any) -> int:
-        seen.append((args.config, sys.modules.get("ssl", "absent")))
+        assert (args.config, args.runtime_dir, args.json_log, args.verbose) == ("x.toml", "", False, False)
         raise SpawnError("no", hint="never")
 
     monkeypatch.setitem(sys.modules, "wolverined.daemon", types.SimpleNamespace(main=daemon))
-    monkeypatch.delitem(sys.modules, "ssl", raising=False)
+    monkeypatch.setattr(program, "leave_openssl_out", lambda: None)
     assert program.main(["run", "--config", "x.toml"]) == 1
-    sys.modules.pop("ssl", None)
-    assert seen == [("x.toml", None)]
     assert capsys.readouterr().err == "error: no; hint: never\n"
+
+
+def test_daemon_does_without_openssl() -> None:
+    """The daemon's process maps no OpenSSL, and still hashes and runs a loop."""
+    script = (
+        "from wolverined.__main__ import leave_openssl_out; leave_openssl_out(); "
+        "import asyncio, hashlib, hmac, random; "
+        "asyncio.run(asyncio.sleep(0)); print(hashlib.sha256(b'').hexdigest()[:8], hashlib.new('sha1').digest_size); "
+        "maps = open('/proc/self/maps').read(); print('libssl' in maps, 'libcrypto' in maps)"
+    )
+    command = [sys.executable, "-I", "-W", "ignore", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment())
+    assert (done.stdout, done.stderr) == ("e3b0c442 20\nFalse False\n", "")
 
 
 # --- helpers that wait for output
