@@ -2,8 +2,9 @@
 """One bracket missing, one too many, or one of the wrong kind, in a file that does not parse.
 
 Every one-bracket change is tried in memory where the runtime points and where the indentation disagrees.
-Those that parse are grouped by the shape of the program that results; the group that disagrees least with
-the indentation wins when it is the only one. Two different programs that are as good: no proposal.
+What parses is only a repair when the changed line also makes sense: it uses no name that nothing declares
+(`len(x)` without its bracket is `lenx)`), and does something. Repairs are grouped by the program that
+results; one program must fit the indentation and custom better than every other, else nobody knows.
 """
 
 from __future__ import annotations
@@ -15,15 +16,14 @@ import msgspec
 
 from wolverined.heal.remedies.clue import Clue, Fix, Place, Splice, splice
 from wolverined.heal.remedies.layout import CLOSERS, Layout, Token
+from wolverined.heal.remedies.sense import oddities, senseless
 from wolverined.heal.remedies.tree import Source, shape
 from wolverined.heal.syntax import check_syntax
 
 NAME = "unbalanced-bracket"
 
-MAX_TRIED_BYTES = 24 * 1024 * 1024
+MAX_TRIED_BYTES = 32 * 1024 * 1024
 
-_PYTHON = re.compile(r"was never closed|unmatched '|does not match opening|invalid syntax|unexpected EOF|expected ':'")
-_JAVASCRIPT = re.compile(r"Unexpected (?:token|end of input|identifier|string|number|template)|missing \) ")
 _OPENED = re.compile(r"on line (\d+)$")
 _TRAILING = frozenset(";,:{") | frozenset(CLOSERS.values()) | {"=>"}
 _MAX_SUSPECTS = 8
@@ -38,17 +38,15 @@ class _Attempt(msgspec.Struct, frozen=True, order=True):
     cut: Splice
     what: str
     line: int
-    opening: bool = False
 
 
 def propose(clue: Clue) -> Fix | None:
     """Add, remove or replace the one bracket that makes a file parse as it is indented."""
     if not clue.type.endswith("SyntaxError") or "JSON" in clue.message:
         return None
-    for language, message in (("python", _PYTHON), ("javascript", _JAVASCRIPT)):
-        if not message.search(clue.message):
-            continue
+    for language in ("python", "javascript"):
         for source, place in clue.spots(language):
+            # A file whose brackets match cannot be mended by one bracket, whatever the runtime says of it.
             if check_syntax(source.path, source.data) is not None:
                 return _fix(clue, source, place)
     return None
@@ -69,49 +67,39 @@ def _fix(clue: Clue, source: Source, place: Place) -> Fix | None:
 
 def _best(source: Source, layout: Layout, line: int, opened: int) -> _Attempt | None:
     attempts = sorted(set(_attempts(source, layout, line, opened)))
-    budget = MAX_TRIED_BYTES // max(1, len(source.data))
-    # An opening bracket is seldom the one too many: it may go when nothing else helps.
-    for opening in (False, True):
-        tried = [attempt for attempt in attempts if attempt.opening is opening]
-        budget -= len(tried)
-        if budget < 0:
-            return None  # whoever has not tried all cannot say that there is only one
-        groups = _working(source, tried)
-        if groups:
-            return _one(groups)
-    return None
-
-
-def _working(source: Source, attempts: list[_Attempt]) -> dict[bytes, tuple[int, _Attempt]]:
-    """The best attempt for each program that results, with how often that disagrees with its indentation."""
-    groups: dict[bytes, tuple[int, _Attempt]] = {}
+    if len(attempts) * len(source.data) > MAX_TRIED_BYTES:
+        return None  # whoever has not tried all cannot say that there is only one
+    groups: dict[bytes, tuple[int, int, _Attempt]] = {}
     for attempt in attempts:
         after = splice(source.data, (attempt.cut,))
         found = shape(after, source.language)
         if found is None or check_syntax(source.path, after) is not None:
             continue
         repaired = Source(path=source.path, data=after, language=source.language)
-        candidate = (len(Layout(repaired).suspects), attempt)
+        first, last = repaired.line_of(attempt.cut.start), repaired.line_of(attempt.cut.start + len(attempt.cut.text))
+        if senseless(repaired, first, last, before=source):
+            continue
+        candidate = (len(Layout(repaired).suspects), oddities(repaired), attempt)
         groups[found] = min(candidate, groups.get(found, candidate))
-    return groups
-
-
-def _one(groups: dict[bytes, tuple[int, _Attempt]]) -> _Attempt | None:
-    """The attempt whose place and way are the best, when they are those of one program only."""
-    ranks = sorted((count, attempt.away, attempt.rank) for count, attempt in groups.values())
-    if ranks.count(ranks[0]) > 1:
-        return None
-    return min(groups.values())[1]
+    ranks = sorted((suspects, odd) for suspects, odd, _ in groups.values())
+    return min(groups.values())[2] if ranks and ranks.count(ranks[0]) == 1 else None
 
 
 def _attempts(source: Source, layout: Layout, line: int, opened: int) -> Iterator[_Attempt]:
-    before = layout.line_before(line)
-    lines = {line: 0, opened: 0, **({before: 0} if before else {})}
-    for token, _ in layout.suspects[:_MAX_SUSPECTS]:
-        above = layout.line_before(token.line)
-        for other in (token.line, above):
-            if other is not None:
-                lines.setdefault(other, 1)
+    lines = {line: 0, opened: 0}
+    suspects = layout.suspects[:_MAX_SUSPECTS]
+    for other in [line, *(token.line for token, _ in suspects)]:
+        above = layout.line_before(other)
+        lines.setdefault(other, 1)
+        if above is not None:
+            lines.setdefault(above, 0 if other == line else 1)
+    for closer, _ in suspects:
+        header = layout.header(closer) if closer.kind == "}" else None
+        if header is not None:
+            lines.setdefault(header, 1)
+    for opener in [*(opener for _, opener in suspects), *layout.unclosed[-_MAX_SUSPECTS:]]:
+        if opener is not None:
+            lines.setdefault(opener.line, 1)
     if layout.tokens:
         lines.setdefault(layout.tokens[-1].line, 1)
     for other, away in sorted(lines.items()):
@@ -124,38 +112,53 @@ def _removals(source: Source, tokens: list[Token], away: int) -> Iterator[_Attem
     for token in tokens:
         if token.kind not in _BRACKETS or token.kind == "${":
             continue
+        if token.kind == "{" and not _doubled(source, token):
+            continue  # without its brace the body of an `if` is its first statement: it parses, and is wrong
         start, end = token.start, token.end
         if len(tokens) == 1:  # alone on its line: the line goes
             first, last = source.line_span(token.line)
             if not source.data[first:last].replace(token.kind.encode(), b"", 1).strip():
                 start, end = first, min(source.line_span(token.line + 1)[0], len(source.data))
-        opening = token.kind in CLOSERS
-        yield _Attempt(away, 0, Splice(start, end, b""), f"removing `{token.kind}`", token.line, opening)
+        yield _Attempt(away, 0, Splice(start, end, b""), f"removing `{token.kind}`", token.line)
         for closer in sorted(set(CLOSERS.values()) - {token.kind} if token.kind in CLOSERS.values() else ()):
             what = f"`{closer}` in place of `{token.kind}`"
             yield _Attempt(away, 1, Splice(token.start, token.end, closer.encode()), what, token.line)
 
 
+def _opens_block(layout: Layout, line: int) -> bool:
+    """Tell whether the next line is deeper than this one, as after a brace."""
+    tokens = layout.on_line(line)
+    below = next((token for token in layout.tokens if token.start > tokens[-1].start), None)
+    return below is not None and below.indent > tokens[0].indent and tokens[-1].kind not in CLOSERS
+
+
+def _doubled(source: Source, token: Token) -> bool:
+    return token.kind.encode() in (source.data[token.start - 1 : token.start], source.data[token.end : token.end + 1])
+
+
 def _additions(source: Source, layout: Layout, tokens: list[Token], away: int) -> Iterator[_Attempt]:
-    """Add a closing bracket at the end of a line's code, within its trailing punctuation, or as a new line."""
+    """Add a bracket anywhere on a line, or a closing one on a line of its own below it."""
     if not tokens:
         return
     line = tokens[-1].line
-    # Before a trailing comma or semicolon, rather than after it.
-    places = [(tokens[-1].end, 1)]
-    for token in reversed(tokens):
-        if token.kind not in _TRAILING:
-            break
-        places.append((token.start, 2 if token.kind in _BRACKETS else 0))
-    for opener in _openers(layout, tokens):
-        closer = CLOSERS[opener.kind]
-        for at, rank in places:
-            kept = at
-            while kept > 0 and source.data[kept - 1 : kept] in (b" ", b"\t"):
-                kept -= 1  # `if (f(x) {` becomes `if (f(x)) {`
-            start = kept if kept > source.line_span(line)[0] else at
-            what = f"adding `{closer}`"
-            yield _Attempt(away, rank, Splice(start, start, closer.encode()), what, line)
+    trailing = len(tokens)
+    while trailing and tokens[trailing - 1].kind in _TRAILING:
+        trailing -= 1
+    openers = _openers(layout, tokens)
+    for index, token in enumerate(tokens):
+        # At the end of the code, before a trailing comma or semicolon rather than after it.
+        rank = 0 if index == trailing - 1 else 1 if index == len(tokens) - 1 else 2 if index >= trailing else 4
+        for opener in openers:
+            closer = CLOSERS[opener.kind]
+            if token.kind != "{" or closer != "}":  # nobody forgets a brace right after he has opened it
+                yield _Attempt(away, rank, Splice(token.end, token.end, closer.encode()), f"adding `{closer}`", line)
+        for kind, closer in CLOSERS.items():
+            if kind != "${" and token.kind != closer and any(other.kind == closer for other in tokens):
+                cut = Splice(token.start, token.start, kind.encode())
+                yield _Attempt(away, 5, cut, f"adding `{kind}`", line)
+    if source.language == "javascript" and _opens_block(layout, line):
+        yield _Attempt(away, 3, Splice(tokens[-1].end, tokens[-1].end, b" {"), "adding `{`", line)
+    for opener in openers:
         if opener.line < line:
             yield _Attempt(away, -1 if _hangs(layout, opener) else 3, *_own_line(source, tokens[-1], opener))
 

@@ -51,7 +51,7 @@ def _import(clue: Clue, specifier: str, wrong: str) -> Fix | None:
 
 def _call(clue: Clue, wrong: str) -> Fix | None:
     for source, place in clue.spots("javascript"):
-        here = [node for node in _called(source, wrong) if source.line_of(_token(node).start) == place.line]
+        here = source.at(_called(source, wrong), place.line, token=_token)
         if not here:
             continue
         receivers = Receivers(clue.workspace, source)

@@ -46,7 +46,7 @@ def uses(scopes: Scopes, name: str) -> Iterator[Node]:
     for node in scopes.source.leaves():
         if node.kind not in ("identifier", "shorthand_property_identifier") or id(node) in scopes.declaring:
             continue
-        if scopes.source.text(node) == name and _is_variable(node):
+        if scopes.source.text(node) == name and is_variable(node):
             yield node
 
 
@@ -127,7 +127,8 @@ def _enclosing(node: Node, kinds: tuple[str, ...]) -> Node:
     return last  # a file whose root is an ERROR has no `program`
 
 
-def _is_variable(node: Node) -> bool:
+def is_variable(node: Node) -> bool:
+    """Tell whether an identifier stands for a variable, and not for an attribute, a keyword or a module."""
     parent = node.parent
     if parent is None:
         return False

@@ -53,11 +53,23 @@ class Layout:
         """Return the last line above that has a token."""
         return max((token.line for token in self.tokens if token.line < line), default=None)
 
+    def header(self, closer: Token) -> int | None:
+        """Return the last line above a closing bracket that is indented as it is: where it was opened."""
+        above = [token.line for token in self.tokens if token.first and token.start < closer.start]
+        same = [token.line for token in self.tokens if token.first and token.indent == closer.indent]
+        return max((line for line in same if line in above[:-1]), default=None)
+
     def _scan(self) -> None:
         stack: list[Token] = []
+        bodies: dict[int, int] = {}  # the indentation of the first line in each open bracket, by its start
+        last = ""
         for token in self.tokens:
             if token.first:
                 self.open[token.start] = tuple(stack[-4:])
+                body = bodies.setdefault(stack[-1].start if stack else -1, token.indent)
+                if last in (";", "}") and token.indent > body and token.kind not in CLOSERS.values():
+                    self.suspects.append((token, None))  # a statement deeper than those beside it
+            last = token.kind
             closes = token.kind in CLOSERS.values()
             if token.kind in CLOSERS:
                 self._judge(token, stack)

@@ -9,7 +9,7 @@ digits (`item1`, `item2`), another word of the trade (`getItem`, `setItem`). A t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from wolverined.heal.remedies.vocabulary import SAME_VERBS, TRADE_WORDS
 
@@ -102,6 +102,8 @@ def near(wrong: str, names: Iterable[str]) -> tuple[str, ...]:
         if count is None:
             continue
         rank = (count, distance(wrong, name, limit=MAX_NAME))
+        if count and rank[1] > count and len(name) <= _FIRST_LETTER:
+            continue  # another letter and another case: `amp` is no `Map`
         if best is None or rank < best:
             best, found = rank, [name]
         elif rank == best:
@@ -109,7 +111,9 @@ def near(wrong: str, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def agreed(wrong: str, names: Iterable[str], hint: str = "", *, complete: bool = True) -> str | None:
+def agreed(
+    wrong: str, names: Collection[str], hint: str = "", *, complete: bool = True, own: Collection[str] = ()
+) -> str | None:
     """Find the one near name, heeding the runtime's own suggestion where there is one.
 
     The runtime names one of several equally near names without saying so, and what stands in a log may be
@@ -120,13 +124,18 @@ def agreed(wrong: str, names: Iterable[str], hint: str = "", *, complete: bool =
         names: The names that do, as far as they are known.
         hint: The runtime's suggestion, or nothing.
         complete: Whether `names` holds them all; if not, a hint outside of it counts when it is near.
+        own: The names among them that the program itself declares.
     """
-    known = set(names)
-    close = near(wrong, known)
+    close = near(wrong, names)
     if not hint or hint == wrong:
         return close[0] if len(close) == 1 else None
-    exists = hint in known or (not complete and slips(wrong, hint) is not None)
-    return hint if exists and not differ(wrong, hint) and close in ((), (hint,)) else None
+    if close == (hint,):
+        return hint
+    # The runtime is more generous than we are: it takes `ln` for `l`, and `man` for `max`.
+    shortest = _SHORT if hint in own else _SHORT + 1
+    likely = min(len(wrong), len(hint)) >= shortest and not differ(wrong, hint)
+    exists = hint in names or (not complete and slips(wrong, hint) is not None)
+    return hint if exists and likely and not close else None
 
 
 def kindred(wrong: str, names: Iterable[str]) -> str | None:

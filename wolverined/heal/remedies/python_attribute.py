@@ -14,6 +14,7 @@ from wolverined.heal.remedies.python_modules import (
     is_target,
     module_names,
     module_path,
+    standard_names,
     stores_attribute,
 )
 from wolverined.heal.remedies.python_scopes import imported_modules, imported_names
@@ -39,7 +40,7 @@ def propose(clue: Clue) -> Fix | None:
     owner, wrong = match.groups()
     of_module = match.re is _MODULE
     for source, place in clue.spots("python"):
-        here = [node for node in _reads(source, wrong) if source.line_of(_name(node).start) == place.line]
+        here = source.at(_reads(source, wrong), place.line, token=_name)
         if of_module:
             here = [node for node in here if _module_of(source, node, owner) is not None]
         if not here:
@@ -96,7 +97,9 @@ def _module_offers(clue: Clue, source: Source, node: Node) -> tuple[set[str], bo
     module = _module_of(source, node, match.group(1)) if match else None
     path = module_path(clue.workspace, module, importer=source.path) if module else None
     found = clue.workspace.source(path) if path else None
-    return (module_names(clue.workspace, found), True) if found is not None else (set(), False)
+    if found is not None:
+        return module_names(clue.workspace, found), True
+    return standard_names(match.group(1)) if match and path is None else set(), False
 
 
 def _offers(clue: Clue, owner: str) -> tuple[set[str], bool]:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import re
 
+import msgspec
+
 from wolverined.heal.remedies.clue import Clue, Fix, Splice
 from wolverined.heal.remedies.near import agreed, kindred
-from wolverined.heal.remedies.python_modules import module_names, module_path
+from wolverined.heal.remedies.python_modules import module_names, module_path, standard_names
 from wolverined.heal.remedies.python_scopes import imported_names, python_scopes, uses
 from wolverined.heal.remedies.tree import Node, Source
 
@@ -20,19 +22,29 @@ NAME = "misspelt-import"
 _MESSAGE = re.compile(r"cannot import name '(\w+)' from '([\w.]+)'(?: \((.+)\))?$")
 
 
+class _Wrong(msgspec.Struct, frozen=True, eq=False):
+    """A name imported from a module that does not offer it."""
+
+    source: Source
+    module: str
+    token: Node
+    bound: Node
+    exporter: Source | None
+
+
 def propose(clue: Clue) -> Fix | None:
     """Make the importer and the exporter of a name agree on the one near name."""
     match = _MESSAGE.match(clue.message) if clue.type.endswith("ImportError") else None
     if match is None or "circular" in clue.message:
         return None
-    wrong = match.group(1)
     for source, place in clue.spots("python"):
         for module, token, bound in imported_names(source):
             statement = token.within("import_from_statement")
             assert statement is not None
             first, last = source.line_of(statement.start), source.line_of(statement.end)
-            if source.text(token) == wrong and first <= place.line <= last:
-                return _fix(clue, source, _exporter(clue, source, module, match.group(3)), token, bound)
+            if source.text(token) == match.group(1) and first <= place.line <= last:
+                exporter = _exporter(clue, source, module, match.group(3))
+                return _fix(clue, _Wrong(source, module, token, bound, exporter))
     return None
 
 
@@ -42,11 +54,12 @@ def _exporter(clue: Clue, source: Source, module: str, told: str | None) -> Sour
     return clue.workspace.source(path) if path else None
 
 
-def _fix(clue: Clue, source: Source, exporter: Source | None, token: Node, bound: Node) -> Fix | None:
-    wrong = source.text(token)
-    names = module_names(clue.workspace, exporter) if exporter is not None else set()
+def _fix(clue: Clue, found: _Wrong) -> Fix | None:
+    source, exporter = found.source, found.exporter
+    wrong = source.text(found.token)
+    names = module_names(clue.workspace, exporter) if exporter is not None else standard_names(found.module)
     right = agreed(wrong, names, clue.hint, complete=exporter is not None)
-    if right is None and not clue.hint:
+    if right is None and not clue.hint and exporter is not None:
         right = kindred(wrong, names)
     if right is None or wrong in names:
         return None
@@ -55,8 +68,8 @@ def _fix(clue: Clue, source: Source, exporter: Source | None, token: Node, bound
         reason = f"every importer asks {exporter.path} for `{wrong}`, and nobody for its `{right}`"
         cause = f"`{right}` in {exporter.path} is a misspelling of `{wrong}`"
     else:
-        splices = {source.path: _reimported(source, token, bound, right)}
-        reason = f"{exporter.path if exporter else 'the module'} offers `{right}`, the one name near `{wrong}`"
+        splices = {source.path: _reimported(source, found.token, found.bound, right)}
+        reason = f"{exporter.path if exporter else found.module} offers `{right}`, the one name near `{wrong}`"
         cause = f"{source.path} imports `{wrong}`, a misspelling of `{right}`"
     if not all(splices.values()):
         return None

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
@@ -11,6 +12,16 @@ from wolverined.heal.remedies.python_scopes import python_scopes, top_level_name
 from wolverined.heal.remedies.tree import Node, Source
 
 _MAX_BASES = 16
+
+# Modules of the standard library that do nothing but define names when they are imported, so that their
+# names can be asked for. Python 3.11 suggests no name for `from http.server import BaseHTTPRequestHandlr`.
+_STANDARD = frozenset(
+    "abc base64 bisect calendar collections collections.abc contextlib copy csv dataclasses datetime decimal"  # noqa: SIM905
+    " enum fractions functools glob hashlib heapq hmac http http.client http.cookies http.server io itertools json"
+    " logging math operator os os.path pathlib queue random re secrets shutil signal socket socketserver sqlite3"
+    " statistics string struct subprocess sys tempfile textwrap threading time traceback types typing urllib.parse"
+    " uuid zlib".split()
+)
 
 
 def module_path(workspace: Workspace, module: str, *, importer: str) -> str | None:
@@ -65,6 +76,13 @@ def module_names(workspace: Workspace, source: Source) -> set[str]:
     if path.name == "__init__.py":
         names |= submodules(workspace, path.parent)
     return names
+
+
+def standard_names(module: str) -> set[str]:
+    """Return the public names of a module of the standard library; empty for one that is not asked."""
+    if module not in _STANDARD:
+        return set()
+    return {name for name in dir(importlib.import_module(module)) if not name.startswith("_")}
 
 
 def find_classes(workspace: Workspace, name: str) -> list[tuple[Source, Node]]:

@@ -71,7 +71,7 @@ def uses(scopes: Scopes, name: str) -> Iterator[Node]:
     for node in scopes.source.leaves():
         if node.kind != "identifier" or id(node) in scopes.declaring or scopes.source.text(node) != name:
             continue
-        if _is_variable(node):
+        if is_variable(node):
             yield node
 
 
@@ -201,7 +201,8 @@ def _shared_names(source: Source) -> set[tuple[int, str]]:
     return shared
 
 
-def _is_variable(node: Node) -> bool:
+def is_variable(node: Node) -> bool:
+    """Tell whether an identifier stands for a variable, and not for an attribute, a keyword or a module."""
     parent = node.parent
     if parent is None:
         return False

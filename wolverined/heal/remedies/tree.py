@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import PurePosixPath
 
 import tree_sitter
@@ -33,6 +33,13 @@ _LANGUAGES = {
     ".py": "python",
     ".pyw": "python",
 }
+_STATEMENTS = (
+    "expression_statement",
+    "lexical_declaration",
+    "return_statement",
+    "throw_statement",
+    "variable_declaration",
+)
 _NEWLINE = re.compile(rb"\r\n|\r|\n")
 
 
@@ -80,6 +87,10 @@ class Node:
     def within(self, *kinds: str) -> Node | None:
         """Return the innermost ancestor of one of these kinds."""
         return next((node for node in self.ancestors() if node.kind in kinds), None)
+
+
+def _itself(node: Node) -> Node:
+    return node
 
 
 class Source:
@@ -133,6 +144,20 @@ class Source:
                 yield node
             stack.extend(reversed(node.children))
 
+    def at(self, nodes: Iterable[Node], line: int, *, token: Callable[[Node], Node] = _itself) -> list[Node]:
+        """Return the nodes that a runtime can mean by a line.
+
+        Those whose token (by default they themselves) begins on the line; when there are none, those of a
+        statement that runs over it: V8 names the line on which a call begins, not that of the argument
+        which failed.
+        """
+        found = list(nodes)
+        exact = [node for node in found if self.line_of(token(node).start) == line]
+        return exact or [node for node in found if self._spans(node.within(*_STATEMENTS), line)]
+
+    def _spans(self, node: Node | None, line: int) -> bool:
+        return node is not None and self.line_of(node.start) <= line <= self.line_of(node.end)
+
     def leaves(self) -> Iterator[Node]:
         """Walk the tokens of the file."""
         return (node for node in self.root.walk() if not node.children)
@@ -155,7 +180,7 @@ def shape(data: bytes, language: str) -> bytes | None:
     """Return a digest of a program's structure without its texts; None when it has an error.
 
     Two repairs of one file whose shapes are the same are the same repair: they differ in where a comma or
-    a blank stands, not in what holds what.
+    a blank stands, or in brackets around what is one expression anyway, not in what holds what.
     """
     tree = tree_sitter.Parser(_GRAMMARS[language]).parse(data)
     if tree.root_node.has_error:
@@ -164,16 +189,20 @@ def shape(data: bytes, language: str) -> bytes | None:
     digest = hashlib.sha256()
     cursor = tree.walk()
     while True:
-        node = cursor.node
-        named = node is not None and node.is_named
-        digest.update(f"({node.type}".encode() if node is not None and named else b"")
+        digest.update(_mark(cursor.node, "("))
         if cursor.goto_first_child():
             continue
-        digest.update(b")" if named else b"")
+        digest.update(_mark(cursor.node, ")"))
         while not cursor.goto_next_sibling():
             if not cursor.goto_parent():
                 return digest.digest()
-            digest.update(b")")  # whatever has children is named
+            digest.update(_mark(cursor.node, ")"))
+
+
+def _mark(node: tree_sitter.Node | None, bracket: str) -> bytes:
+    if node is None or not node.is_named or node.type == "parenthesized_expression":
+        return b""
+    return f"{bracket}{node.type}".encode()
 
 
 def _grow(data: bytes, language: str) -> tuple[Node, bool]:

@@ -13,14 +13,17 @@ from collections.abc import Iterator
 
 from wolverined.heal.remedies import javascript_scopes, python_scopes
 from wolverined.heal.remedies.clue import Clue, Fix, Splice
-from wolverined.heal.remedies.near import agreed
+from wolverined.heal.remedies.near import agreed, near
 from wolverined.heal.remedies.scopes import Scopes
 from wolverined.heal.remedies.tree import Node
 from wolverined.heal.remedies.vocabulary import NODE_GLOBALS
 
 NAME = "undefined-name"
 
-_PYTHON = re.compile(r"name '([^\W\d]\w*)' is not defined")
+_PYTHON = re.compile(
+    r"(?:cannot access )?(?:name|local variable) '([^\W\d]\w*)'"
+    r" (?:is not defined|where it is not associated|referenced before assignment)"
+)
 _JAVASCRIPT = re.compile(r"([\w$]+) is not defined")
 _BUILTINS = {
     "javascript": NODE_GLOBALS,
@@ -30,7 +33,8 @@ _BUILTINS = {
 
 def propose(clue: Clue) -> Fix | None:
     """Replace an undefined name by the one near name that is visible where it is used."""
-    if clue.type.endswith("NameError"):
+    # `count += 1` makes a name local without declaring it: UnboundLocalError, a kind of NameError.
+    if clue.type.endswith(("NameError", "UnboundLocalError")):
         return _replace(clue, "python", _PYTHON.match(clue.message))
     if clue.type.endswith("ReferenceError"):
         return _replace(clue, "javascript", _JAVASCRIPT.match(clue.message))
@@ -44,7 +48,7 @@ def _replace(clue: Clue, language: str, match: re.Match[str] | None) -> Fix | No
     for source, place in clue.spots(language):
         scopes = _scopes(clue, source.path, language)
         undefined = [token for token in _uses(scopes, wrong) if not scopes.resolve(wrong, token)]
-        here = [token for token in undefined if source.line_of(token.start) == place.line]
+        here = source.at(undefined, place.line)
         if not here:
             continue
         right = _meant(clue, scopes, wrong, here[0])
@@ -76,8 +80,11 @@ def _uses(scopes: Scopes, name: str) -> Iterator[Node]:
 
 
 def _meant(clue: Clue, scopes: Scopes, wrong: str, at: Node) -> str | None:
-    visible = scopes.visible(at) | _BUILTINS[scopes.source.language]
-    return agreed(wrong, visible, clue.hint if scopes.source.language == "python" else "")
+    declared = scopes.visible(at)
+    known = _BUILTINS[scopes.source.language]
+    if near(wrong, declared) and near(wrong, known - declared):
+        return None  # `string` may be the parameter `sring` or the global `String`
+    return agreed(wrong, declared | known, clue.hint if scopes.source.language == "python" else "", own=declared)
 
 
 def _target(scopes: Scopes, name: str, at: Node) -> tuple[int, ...] | None:
