@@ -182,8 +182,10 @@ class Ladder:
 
     async def _proven(self, proposal: Proposal, repair: Repair) -> Verdict:
         async def rung(check: Check) -> None:
-            words = f"{check.rung} {check.name}: {check.baseline} before, {check.patched} after"
-            await self._tell(words + (f" ({check.detail})" if check.detail else ""), repair=repair.id, name="heal.step")
+            words = f"{check.rung} {check.name}: {check.baseline or 'not asked'} before, {check.patched} after"
+            detail = f" ({check.detail})" if check.detail else ""
+            fields = msgspec.to_builtins(check)
+            await self._tell(words + detail, repair=repair.id, name="heal.step", fields=fields)
 
         try:
             return await self._prove(proposal, rung)
@@ -191,8 +193,11 @@ class Ladder:
             # The trial itself failed (no sandbox, a runner that died): that says nothing about the patch.
             return Verdict(outcome=Outcome.UNPROVABLE, reason=str(error))
 
-    async def _tell(self, message: str, *, repair: str = "", name: str = "heal.step") -> None:
-        await self._say(name, message, {"incident": self._evidence.incident.id, "repair": repair})
+    async def _tell(
+        self, message: str, *, repair: str = "", name: str = "heal.step", fields: dict[str, Any] | None = None
+    ) -> None:
+        about = {"incident": self._evidence.incident.id, "repair": repair}
+        await self._say(name, message, {**(fields or {}), **about})
 
 
 def _who(proposal: Proposal) -> str:
