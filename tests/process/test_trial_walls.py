@@ -519,3 +519,79 @@ async def test_daemons_of_a_candidate_do_not_outlive_it(place: Path, end: str) -
             assert len(still_running(pids)) == 2, "the runner and the first process stay"
     eventually(lambda: not still_running(pids))
     await asyncio.sleep(0)
+
+
+FORKER = r"""
+import os, time
+count = 0
+try:
+    while count < 3000:
+        if os.fork() == 0:
+            time.sleep(600)
+        count += 1
+except BlockingIOError:
+    print("refused after", count, flush=True)
+time.sleep(600)
+"""
+
+
+@in_loop
+async def test_a_fork_bomb_meets_its_limit_and_ends_with_the_trial(place: Path) -> None:
+    """Processes are counted inside the sandbox, so the live app of the same user does not feel it."""
+    app = make_app(place, {"main.py": FORKER})
+    started: list[subprocess.Popen[bytes]] = []
+    async with open_trial(started) as channel:
+        client = TrialClient(channel)
+        await client.prepare(plan(app, public_python(), "main.py"), [])
+        boot = await client.boot()
+        tail = boot.tail or (await client.alive(settle_s=10.0)).tail
+        assert tail
+        assert tail[0].startswith("refused after")
+        assert int(tail[0].split()[2]) <= 1024
+        pids = children_of(started[0].pid)
+    eventually(lambda: not still_running(pids))
+
+
+AS_ROOT = r"""
+import json, os
+def attempt(act):
+    try: return act()
+    except OSError as error: return type(error).__name__
+status = dict(line.split() for line in open("/proc/self/status") if line.startswith("Cap"))
+def opens(path): os.close(os.open(path, os.O_WRONLY))
+print(json.dumps({
+    "uid": os.getuid(), "caps": status["CapEff:"],
+    "sysctl": attempt(lambda: opens("/proc/sys/kernel/core_pattern")),
+    "shadow": attempt(lambda: opens("/etc/shadow")),
+    "device": attempt(lambda: os.mknod("/tmp/disk", 0o60600, os.makedev(8, 0))),
+    "disks": [name for name in os.listdir("/dev") if name.startswith(("sd", "vd", "nvme", "mem"))],
+    "mount": attempt(lambda: os.chroot("/tmp")),
+    "kill": attempt(lambda: os.kill(int(os.environ["ROLE"]), 9)),
+}))
+"""
+
+
+@in_loop
+async def test_an_app_that_runs_as_root_is_held_by_the_same_walls(place: Path) -> None:
+    """Root's own files ask for no capability: read-only mounts and a /dev without disks stop it."""
+    if not IS_ROOT:
+        pytest.skip("needs root to be root in the sandbox")
+    app = make_app(place, {"main.py": AS_ROOT})
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = start_trial(theirs, as_user=False)
+    async with channel_to(ours, process) as channel:
+        client = TrialClient(channel)
+        environment = {"PATH": "/usr/bin:/bin", "ROLE": str(process.pid)}
+        await client.prepare(plan(app, public_python(), "main.py", environment=environment), [])
+        found = seen((await client.boot()).tail)
+    assert found == {
+        "uid": 0,
+        "caps": "0" * 16,
+        "sysctl": "OSError",
+        "shadow": "OSError",
+        "device": "PermissionError",
+        "disks": [],
+        "mount": "PermissionError",
+        "kill": "ProcessLookupError",
+    }

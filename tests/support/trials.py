@@ -64,10 +64,10 @@ _WHY_NOT = why_no_sandbox()
 needs_sandbox = pytest.mark.skipif(bool(_WHY_NOT), reason=_WHY_NOT or "a sandbox can be built")
 
 
-def start_trial(stream: socket.socket, *, before: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+def start_trial(stream: socket.socket, *, before: Sequence[str] = (), as_user: bool = True) -> subprocess.Popen[bytes]:
     """The role process, as wolverined starts it, or what `before` makes of the stream's number."""
     role = before or [sys.executable, "-I", "-m", "wolverined.heal.trial"]
-    argv = [*as_trial_user(), *role, str(stream.fileno())]
+    argv = [*(as_trial_user() if as_user else []), *role, str(stream.fileno())]
     environment = {"PATH": os.environ["PATH"]}
     return subprocess.Popen(argv, pass_fds=[stream.fileno()], cwd="/", env=environment, stderr=subprocess.PIPE)
 

@@ -70,11 +70,20 @@ def test_the_candidate_does_not_get_the_supervisors_channels() -> None:
         ("--require=/usr/lib/hooks/node/report.cjs --max-old-space-size=100", "--max-old-space-size=100"),
         ("--max-old-space-size=100 --import file:///usr/lib/hooks/x.mjs", "--max-old-space-size=100"),
         ("--require /srv/app/own.cjs", "--require /srv/app/own.cjs"),
+        ('--require "/srv/an app/own.cjs" --require "/usr/lib/hooks/a b.cjs"', '--require "/srv/an app/own.cjs"'),
+        ('--require="/usr/lib/hooks/a b.cjs"', None),
+        ('--title="un closed', '--title="un closed'),
     ],
 )
 def test_injected_reporters_are_taken_out(options: str, left: str | None) -> None:
     """What the app's own options are stays; what lies in the hooks' directory goes."""
     assert clean({"NODE_OPTIONS": options}, hooks="/usr/lib/hooks").get("NODE_OPTIONS") == left
+
+
+def test_a_hooks_directory_with_a_space_is_known_again() -> None:
+    """Node's quoting is undone before the path is looked at."""
+    options = r'--a --require "/run/my \"app\"/hooks/node/reporter.cjs" --b'
+    assert clean({"NODE_OPTIONS": options}, hooks='/run/my "app"/hooks') == {"NODE_OPTIONS": "--a --b"}
 
 
 def test_python_hooks_are_taken_out_of_the_path() -> None:

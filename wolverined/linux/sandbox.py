@@ -100,7 +100,8 @@ def raise_loopback() -> None:
             (flags,) = struct.unpack_from("H", request, 16)
             fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", flags | IFF_UP))
     except OSError as error:
-        raise SandboxUnavailable(f"no loopback: {error}") from error
+        # Ubuntu lets a plain user make the namespace and then use nothing in it: this is where it shows first.
+        raise SandboxUnavailable(f"no loopback: {error}", hint=_namespace_hint(error)) from error
 
 
 def build_tree(*, directory: str, changes: Sequence[Change], hide: Sequence[str], keep: Sequence[str]) -> str:

@@ -19,7 +19,7 @@ import msgspec
 from wolverined.errors import StreamError, UsageError, WolverineError
 from wolverined.heal import frames
 from wolverined.heal.frames import Decoder, Message
-from wolverined.heal.stream import SyncChannel, inherited
+from wolverined.heal.syncstream import SyncChannel, inherited
 from wolverined.heal.trial.plan import Plan, read_plan
 from wolverined.heal.trial.runner import Runner
 from wolverined.linux import sandbox

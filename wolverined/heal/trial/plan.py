@@ -7,6 +7,7 @@ machinery is taken out here once more, since a candidate must not report to the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,9 @@ PRIVATE_VARIABLES = frozenset(
     {"NOTIFY_SOCKET", "WOLVERINE_REPORT_SOCKET", "CREDENTIALS_DIRECTORY", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"}
 )
 MAX_FILES = 1000
+_QUOTED = re.compile(r'"((?:\\.|[^"\\])*)"')
+_OPTION = re.compile(r'(?:"(?:\\.|[^"\\])*"|[^\s"]|")+')
+"""One word of NODE_OPTIONS: Node splits at spaces and knows double quotes with backslashes in them."""
 MAX_STARTUP_S = 600.0
 
 
@@ -91,12 +95,14 @@ def clean(environment: Mapping[str, str], *, hooks: str = "") -> dict[str, str]:
 
 def _without_hook_options(options: str, hooks: str) -> str:
     kept: list[str] = []
-    for word in options.split():
-        if _lies_in(word.rpartition("=")[2].removeprefix("file://").strip('"'), hooks):
-            if "=" not in word and kept and kept[-1].startswith("-"):
+    for raw in _OPTION.findall(options):
+        word = _QUOTED.sub(lambda match: re.sub(r"\\(.)", r"\1", match[1]), raw)
+        name, equals, value = word.partition("=")
+        if _lies_in((value if equals and name.startswith("-") else word).removeprefix("file://"), hooks):
+            if not equals and kept and kept[-1].startswith("-"):
                 kept.pop()  # `--require PATH` in two words
             continue
-        kept.append(word)
+        kept.append(raw)
     return " ".join(kept)
 
 
