@@ -217,7 +217,6 @@ def host_side(place: Path) -> Iterator[dict[str, Any]]:
     everyones = place / "everyones"
     everyones.write_text("as it was")
     everyones.chmod(0o666)
-    unix = str(place / "app" / "x.sock")
     with (
         everyones_directory() as outside,
         everyones_directory() as hidden,
@@ -226,6 +225,7 @@ def host_side(place: Path) -> Iterator[dict[str, Any]]:
     ):
         (hidden / "secret").write_text("secret")
         (hidden / "secret").chmod(0o644)
+        unix = str(outside / "x.sock")
         stream.bind(unix)
         stream.listen()
         Path(unix).chmod(0o666)

@@ -110,7 +110,7 @@ class Exchange:
         except BlockingIOError:
             return
         except h11.RemoteProtocolError as error:
-            self._end(f"no HTTP: {error}" if self._http.their_state is not h11.MUST_CLOSE else "the answer was cut off")
+            self._end(f"no whole answer: {error}")
         except OSError as error:
             self._end(f"connection lost: {error.strerror}")
 
