@@ -116,7 +116,9 @@ def step_text(terminal: Terminal, record: Mapping[str, Any]) -> str:
 def rung_text(terminal: Terminal, fields: Mapping[str, Any]) -> str:
     """One rung of a verdict, with what it saw on the copy without and with the patch."""
     rung, name = clean(str(fields["rung"])), clean(str(fields.get("name", "")))
-    seen = f"{clean(str(fields.get('baseline', '')))} {terminal.arrow} {clean(str(fields.get('patched', '')))}"
+    seen = (
+        f"{clean(str(fields.get('baseline') or 'not asked'))} {terminal.arrow} {clean(str(fields.get('patched', '')))}"
+    )
     detail = clean(str(fields.get("detail", "")))
-    line = f"    {terminal.tick(good=bool(fields.get('passed')))} {rung:<3} {name:<16} {seen:<20} {detail}"
+    line = f"    {terminal.tick(good=bool(fields.get('passed')))} {rung:<3} {name:<28} {seen:<18} {detail}"
     return line.rstrip()
