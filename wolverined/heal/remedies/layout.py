@@ -13,6 +13,7 @@ import msgspec
 
 from wolverined.heal.remedies.tree import Node, Source
 
+_BEGINNINGS = ("class", "const", "for", "function", "if", "let", "return", "switch", "throw", "try", "var", "while")
 CLOSERS = {"(": ")", "[": "]", "{": "}", "${": "}"}
 
 
@@ -67,7 +68,8 @@ class Layout:
             if token.first:
                 self.open[token.start] = tuple(stack[-4:])
                 body = bodies.setdefault(stack[-1].start if stack else -1, token.indent)
-                if last in (";", "}") and token.indent > body and token.kind not in CLOSERS.values():
+                begins = last in (";", "}") or token.kind in _BEGINNINGS
+                if begins and token.indent > body and token.kind not in CLOSERS.values():
                     self.suspects.append((token, None))  # a statement deeper than those beside it
             last = token.kind
             closes = token.kind in CLOSERS.values()

@@ -53,6 +53,8 @@ def senseless(source: Source, first: int, last: int, *, before: Source) -> bool:
     for node in source.root.walk():
         if not first <= source.line_of(node.start) <= last:
             continue
+        if node.kind == "arguments" and _elided(node):
+            return True  # the grammar takes `f(, x)`, no JavaScript engine does
         if not node.children and node.kind.endswith("identifier") and source.text(node) not in tokens:
             return True
         if node.kind == "expression_statement":
@@ -75,6 +77,15 @@ def oddities(source: Source) -> int:
             if callee is not None and _bare(callee).kind in ("call", "call_expression", "parenthesized_expression"):
                 count += 1
     return count
+
+
+def _elided(arguments: Node) -> bool:
+    before = "("
+    for child in arguments.children:
+        if child.kind == "," and before in ("(", ","):
+            return True
+        before = child.kind if child.kind != "comment" else before
+    return False
 
 
 def _bare(node: Node) -> Node:
