@@ -14,12 +14,16 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import pytest
 from support.places import IS_ROOT, unused_user
 
 from wolverined.heal.stream import Channel
+from wolverined.heal.trial.client import TrialClient
+from wolverined.heal.trial.observations import Boot, Prepared
+from wolverined.heal.trial.plan import Plan
+from wolverined.model import FileChange
 
 P = ParamSpec("P")
 
@@ -119,3 +123,44 @@ def _finish(process: subprocess.Popen[bytes]) -> None:
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             raise
+
+
+def make_app(place: Path, files: dict[str, str]) -> Path:
+    """An app owned by the trial's user."""
+    app = place / "app"
+    for name, text in files.items():
+        file = app / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    for path in (app, *app.rglob("*")):
+        if IS_ROOT:
+            os.chown(path, trial_uid(), trial_uid(), follow_symlinks=False)
+    return app
+
+
+def change(path: str, before: str | None, after: str | None, mode: int = 0o644) -> FileChange:
+    """A change of a text file."""
+    return FileChange(
+        path=path,
+        before=None if before is None else before.encode(),
+        after=None if after is None else after.encode(),
+        mode=mode,
+    )
+
+
+def plan(app: Path, *command: str, **given: Any) -> Plan:
+    """How to run `command` in `app`; without a port, so that its end is waited for."""
+    return Plan(**{"directory": str(app), "command": command, "environment": {"PATH": "/usr/bin:/bin"}, **given})
+
+
+def command(*argv: str) -> None:
+    """Run a program that must succeed."""
+    subprocess.run(argv, check=True, capture_output=True)
+
+
+async def run(what: Plan, changes: Sequence[FileChange] = ()) -> tuple[Prepared, Boot]:
+    """Prepare and boot once."""
+    async with open_trial() as channel:
+        client = TrialClient(channel)
+        prepared = await client.prepare(what, changes)
+        return prepared, await client.boot()
