@@ -6,6 +6,8 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import time
+from collections import Counter
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -189,6 +191,29 @@ def test_drain_takes_what_is_there() -> None:
         kept.pump.drain()
         await kept.pump.finish(timeout_s=5)
         assert kept.lines[-1] == ("three", False)
+
+    play(scenario())
+
+
+def test_a_slow_sink_does_not_keep_the_loop() -> None:
+    """Between two slices of lines everything else in the loop has its turn."""
+
+    async def scenario() -> None:
+        turns, seen = [0], []
+
+        def deliver(_text: str, _truncated: bool) -> None:
+            time.sleep(0.0005)
+            seen.append(turns[0])
+
+        read, write = pipe()
+        os.write(write, b"\n".join(b"line" for _ in range(1000)) + b"\n")
+        pump = Pump(read, deliver=deliver)
+        while len(seen) < 1000:
+            turns[0] += 1
+            await asyncio.sleep(0)
+        assert max(Counter(seen).values()) <= 64
+        os.close(write)
+        await pump.finish(timeout_s=5)
 
     play(scenario())
 

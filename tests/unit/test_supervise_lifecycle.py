@@ -228,6 +228,16 @@ def test_stop_during_backoff_starts_nothing() -> None:
     assert run(TimerFired(timer), life=life) == (life, [])
 
 
+def test_the_timer_of_an_earlier_wait_does_not_cut_a_later_one_short() -> None:
+    """Only the newest timer counts, also when another wait is under way when an old one fires."""
+    life, _ = run(StartAsked(), Spawned(1), Exited(1), Emptied(1))
+    old = life.timer
+    life, _ = run(RestartAsked(), Spawned(2), Exited(2), Emptied(2), life=life)
+    assert life.phase is Phase.WAITING
+    assert run(TimerFired(old), life=life) == (life, [])
+    assert run(TimerFired(life.timer), life=life)[1] == [Spawn(3)]
+
+
 def test_stop_while_a_crash_is_cleaned_up_wins() -> None:
     """A stop that comes between an exit and its restart is obeyed."""
     life, actions = run(Exited(1), StopAsked(), Emptied(1), life=UP)
