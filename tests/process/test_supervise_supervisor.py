@@ -515,6 +515,26 @@ def test_what_a_predecessor_left_is_removed_before_the_first_start(any_hierarchy
     play(scenario())
 
 
+def test_a_leftover_that_cannot_be_ended_is_said(
+    any_hierarchy: Hierarchy, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Start does not wait for ever for what a predecessor left; it names what is in the way."""
+    monkeypatch.setattr("wolverined.supervise.supervisor._STUCK_S", 0.2)
+
+    async def scenario() -> None:
+        wrapped = WrappedHierarchy(any_hierarchy)
+        old = wrapped.leaf("app-old")
+        old.clings = True
+        wrapped.left = [old]
+        async with supervised(configured(python(SLEEPER), place), wrapped) as run:  # type: ignore[arg-type]
+            with pytest.raises(TimedOut, match=r"reader \(pid 4242\)"):
+                await run.supervisor.start()
+            assert run.told.starts == []
+            old.clings = False
+
+    play(scenario())
+
+
 # --- the port
 
 

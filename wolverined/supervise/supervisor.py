@@ -122,7 +122,7 @@ class Supervisor:
             SpawnError: It cannot be started at all.
             TimedOut: It was not ready within `probe.startup_s`; it goes on being started.
         """
-        await self._prepared.wait()
+        await self._until_prepared()
         self._feed(lifecycle.StartAsked())
         await self._until_ready()
 
@@ -137,7 +137,7 @@ class Supervisor:
 
     async def restart(self) -> None:
         """End the generation that runs, if any, and wait until a new one is ready. Raises like `start`."""
-        await self._prepared.wait()
+        await self._until_prepared()
         self._feed(lifecycle.RestartAsked())
         await self._until_ready()
 
@@ -159,7 +159,7 @@ class Supervisor:
         Raises:
             Conflict: The operator stopped it meanwhile, so that nothing is known of the repair.
         """
-        await self._prepared.wait()
+        await self._until_prepared()
         self._feed(lifecycle.Released())
         # The generation that will tell: the one being started, or the next when its predecessor still ends.
         telling = self._life.generation + (self._life.phase is Phase.ENDING)
@@ -195,9 +195,12 @@ class Supervisor:
             return
         target = retarget(running.target, config.probe)
         if target is not None:
-            running.end_probing()
+            running.end_probing()  # first: a notify socket has one path
             running.target = target
-            self._probe(running, self._setting.prober_factory(target))
+            try:
+                self._probe(running, self._setting.prober_factory(target))
+            except (SpawnError, OSError) as error:
+                self._complain(error)  # it runs on unwatched until the next start, and that is told
 
     @property
     def state(self) -> AppState:
@@ -419,6 +422,15 @@ class Supervisor:
 
     # --- waiting
 
+    async def _until_prepared(self) -> None:
+        try:
+            await asyncio.wait_for(self._prepared.wait(), _STUCK_S)
+        except TimeoutError:
+            raise TimedOut(
+                f"what an earlier supervisor left does not end: {self._stuck_names()}",
+                hint="nothing is started beside it; end it, as its own user or as root",
+            ) from None
+
     async def _until_ready(self) -> None:
         patience_s = self._config.probe.startup_s + self._config.stop.timeout_s + stopping.KILL_WAIT_S
         try:
@@ -454,11 +466,14 @@ class Supervisor:
                         raise Conflict("the app was started again meanwhile")
                     await self._changed.heard()
         except TimeoutError:
-            names = ", ".join(f"{one.name} (pid {one.pid}) in {one.wchan}" for one in self._stuck)
             raise TimedOut(
-                f"the app does not end: {names or 'its processes cannot be killed'}",
+                f"the app does not end: {self._stuck_names()}",
                 hint="it waits in the kernel, mostly for a disk or a network; nothing is started before it goes",
             ) from None
+
+    def _stuck_names(self) -> str:
+        names = (f"{one.name} (pid {one.pid}) in {one.wchan}" for one in self._stuck)
+        return ", ".join(names) or "its processes cannot be killed"
 
     # --- plumbing
 
