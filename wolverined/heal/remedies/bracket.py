@@ -16,7 +16,7 @@ import msgspec
 
 from wolverined.heal.remedies.clue import Clue, Fix, Place, Splice, splice
 from wolverined.heal.remedies.layout import CLOSERS, Layout, Token
-from wolverined.heal.remedies.sense import oddities, senseless
+from wolverined.heal.remedies.sense import namespaces, oddities, senseless
 from wolverined.heal.remedies.tree import Source, shape
 from wolverined.heal.syntax import check_syntax
 
@@ -26,6 +26,7 @@ MAX_TRIED_BYTES = 32 * 1024 * 1024
 
 _OPENED = re.compile(r"on line (\d+)$")
 _TRAILING = frozenset(";,:{") | frozenset(CLOSERS.values()) | {"=>"}
+_KEYWORDS = frozenset(("await", "case", "else", "new", "not", "return", "throw", "typeof", "yield"))
 _MAX_SUSPECTS = 8
 _BRACKETS = frozenset(CLOSERS) | frozenset(CLOSERS.values())
 
@@ -125,6 +126,16 @@ def _removals(source: Source, tokens: list[Token], away: int) -> Iterator[_Attem
             yield _Attempt(away, 1, Splice(token.start, token.end, closer.encode()), what, token.line)
 
 
+def _may_close(source: Source, tokens: list[Token], index: int, closer: str) -> bool:
+    """Tell whether somebody may have meant to close a bracket right after a token."""
+    token = tokens[index]
+    if (token.kind == "{" and closer == "}") or token.kind in _KEYWORDS:
+        return False
+    # `log(JSON.stringify(x)` never was `log(JSON).stringify(x)`: nobody hands over a module.
+    dotted = index + 1 < len(tokens) and tokens[index + 1].kind == "."
+    return not (dotted and source.data[token.start : token.end].decode(errors="replace") in namespaces(source))
+
+
 def _opens_block(layout: Layout, line: int) -> bool:
     """Tell whether the next line is deeper than this one, as after a brace."""
     tokens = layout.on_line(line)
@@ -150,7 +161,7 @@ def _additions(source: Source, layout: Layout, tokens: list[Token], away: int) -
         rank = 0 if index == trailing - 1 else 1 if index == len(tokens) - 1 else 2 if index >= trailing else 4
         for opener in openers:
             closer = CLOSERS[opener.kind]
-            if token.kind != "{" or closer != "}":  # nobody forgets a brace right after he has opened it
+            if _may_close(source, tokens, index, closer):
                 yield _Attempt(away, rank, Splice(token.end, token.end, closer.encode()), f"adding `{closer}`", line)
         for kind, closer in CLOSERS.items():
             if kind != "${" and token.kind != closer and any(other.kind == closer for other in tokens):

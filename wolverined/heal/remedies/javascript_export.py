@@ -20,7 +20,7 @@ from wolverined.heal.remedies.javascript_modules import (
     top_level_functions,
 )
 from wolverined.heal.remedies.javascript_scopes import javascript_scopes, uses
-from wolverined.heal.remedies.near import kindred, near
+from wolverined.heal.remedies.near import kindred, near, resembles
 from wolverined.heal.remedies.scopes import Scopes
 from wolverined.heal.remedies.tree import Node, Source
 
@@ -107,7 +107,8 @@ def _export_defined(
         splices = _reexported(exporter, alias[0], wrong)
         cause = f"{exporter.path} exports its function `{wrong}` as `{right}`"
     else:
-        splices = () if alias else _exported(exporter, exports, wrong, defined)
+        doubtful = alias or any(resembles(wrong, name) for name in exports.names)
+        splices = () if doubtful else _exported(exporter, exports, wrong, defined)
         cause = f"{exporter.path} defines `{wrong}` and does not export it"
     if not splices:
         return None

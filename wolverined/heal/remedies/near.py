@@ -156,6 +156,13 @@ def _same_but_verb(said: tuple[str, ...], meant: tuple[str, ...]) -> bool:
     return any(said[0] in group and meant[0] in group for group in SAME_VERBS)
 
 
+def resembles(wrong: str, name: str) -> bool:
+    """Tell whether two names are a slip apart by their letters alone, whatever they mean."""
+    a, b = fold(wrong), fold(name)
+    limit = _allowed(min(len(a), len(b)))
+    return max(len(a), len(b)) <= MAX_NAME and distance(a, b, limit=limit) <= limit
+
+
 def differ(wrong: str, name: str) -> bool:
     """Tell whether two names stand for different things however few letters tell them apart."""
     if re.findall(r"\d+", wrong) != re.findall(r"\d+", name):

@@ -11,8 +11,10 @@ import builtins
 from collections.abc import Iterator
 
 from wolverined.heal.remedies import javascript_scopes, python_scopes
+from wolverined.heal.remedies.javascript_modules import imported
+from wolverined.heal.remedies.python_scopes import imported_modules
 from wolverined.heal.remedies.tree import Node, Source
-from wolverined.heal.remedies.vocabulary import NODE_GLOBALS
+from wolverined.heal.remedies.vocabulary import NODE_GLOBALS, STATICS
 
 _EFFECTS = (
     "assignment",
@@ -77,6 +79,13 @@ def oddities(source: Source) -> int:
             if callee is not None and _bare(callee).kind in ("call", "call_expression", "parenthesized_expression"):
                 count += 1
     return count
+
+
+def namespaces(source: Source) -> set[str]:
+    """Return the names that stand for modules and for what the language offers, such as `JSON`."""
+    if source.language == "javascript":
+        return {source.text(item.bound) for item in imported(source) if item.name == "*"} | set(STATICS)
+    return {used for _, _, used in imported_modules(source)}
 
 
 def _elided(arguments: Node) -> bool:
