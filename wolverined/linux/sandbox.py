@@ -184,6 +184,6 @@ def _namespace_hint(error: OSError) -> str:
     if error.errno in {errno.EPERM, errno.EACCES}:
         return (
             "user namespaces are forbidden here: see sysctl kernel.unprivileged_userns_clone (Debian), "
-            "kernel.apparmor_restrict_unprivileged_userns (Ubuntu), or the container's settings"
+            "kernel.apparmor_restrict_unprivileged_userns (Ubuntu), a chroot, or the container's settings"
         )
     return "the kernel must be built with user, network, PID, IPC and UTS namespaces"
