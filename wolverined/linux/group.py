@@ -16,6 +16,7 @@ import secrets
 import signal
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -280,9 +281,11 @@ class GroupHierarchy:
         data = msgspec.json.encode(_Record(boot_id=proc.boot_id(), leaves=leaves))
         if data != self._saved:
             draft = self._record.with_suffix(".new")
-            draft.write_bytes(data)
-            draft.replace(self._record)
-            self._saved = data
+            # A full disk keeps nobody from ending processes; the note is for a successor of ours.
+            with suppress(OSError):
+                draft.write_bytes(data)
+                draft.replace(self._record)
+                self._saved = data
 
 
 def _look(known: Mapping[_Member, str]) -> tuple[dict[int, _Seen], dict[_Member, str]]:

@@ -228,8 +228,10 @@ def _predecessor(state_dir: Path, *, mount: Mount, name: str, directory: Path) -
 def _note(state_dir: Path, directory: Path) -> None:
     record = _Record(boot_id=proc.boot_id(), path=str(directory))
     draft = state_dir / f"{_RECORD}.new"
-    draft.write_bytes(msgspec.json.encode(record))
-    draft.replace(state_dir / _RECORD)
+    # What cannot be noted (a full or read-only disk) is missed only by a successor in another cgroup.
+    with suppress(OSError):
+        draft.write_bytes(msgspec.json.encode(record))
+        draft.replace(state_dir / _RECORD)
 
 
 def _unescape(path: str) -> str:

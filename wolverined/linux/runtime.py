@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -16,6 +17,7 @@ from wolverined.errors import AccessDenied, Conflict, UsageError
 RUN = Path("/run/wolverine")
 STATE = Path("/var/lib/wolverine")
 
+_NO_NEW_FILE = {errno.EROFS, errno.ENOSPC, errno.EDQUOT}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -85,7 +87,13 @@ def make_private_dir(path: Path, mode: int) -> None:
         raise AccessDenied(
             f"others may replace what lies in {path.parent}", hint="name a directory that only you or root may write to"
         )
-    path.chmod(mode)
+    try:
+        if stat.S_IMODE(found.st_mode) != mode:
+            path.chmod(mode)
+    except OSError as error:
+        raise AccessDenied(
+            f"cannot give {path} the mode {mode:04o}: {error.strerror}", hint=f"chmod {mode:04o} {path}"
+        ) from error
 
 
 def _make_parents(path: Path) -> None:
@@ -97,12 +105,19 @@ def _make_parents(path: Path) -> None:
 
 
 def lock_state(state_dir: Path, name: str) -> int:
-    """Claim a state directory for this supervisor until the returned file descriptor is closed.
+    """Claim a directory for this supervisor until the returned file descriptor is closed.
 
     Raises:
         Conflict: Another supervisor has it.
+        OSError: It cannot be claimed.
     """
-    fd = os.open(state_dir / "supervisor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fd = os.open(state_dir / "supervisor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        if error.errno not in _NO_NEW_FILE:
+            raise
+        # A disk that is full or read-only keeps no app from being supervised: the directory itself is locked.
+        fd = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
