@@ -2,18 +2,24 @@
 """Renders events and the app's lines for a person at a terminal.
 
 Writing to a terminal that is stopped (Ctrl-S) or to a full pipe blocks, and the supervisor never
-waits: a thread of its own writes, from a bounded queue; what does not fit is left out and counted.
+waits: a thread of its own writes, from a bounded room; what does not fit is left out and counted. Our
+own events have room that no flood of the app's lines can take.
 """
 
 from __future__ import annotations
 
-import queue
+import os
+import select
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping, MutableMapping
 from typing import Any, TextIO
 
 _QUEUED_LINES = 2000
+_QUEUED_CHARS = 1 << 20
+_EVENTS_SHARE = 2  # how many times as much room there is for our own events
+_WRITE_CHARS = 1 << 15
 _FLUSH_S = 1.0
 
 _RESET = "\033[0m"
@@ -23,7 +29,7 @@ _COLOURS = {"info": "\033[36m", "good": "\033[32m", "warn": "\033[33m", "error":
 _GOOD = ("app.ready", "repair.verified", "repair.stable", "incident.closed", "heal.proven")
 _MARKS = {"info": "·", "good": "✓", "warn": "!", "error": "✗", "critical": "✗"}
 _ASCII_MARKS = {"info": "-", "good": "+", "warn": "!", "error": "x", "critical": "X"}
-_NAME_WIDTH = 20
+_NAME_WIDTH = 16
 
 
 class Console:
@@ -31,38 +37,83 @@ class Console:
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
-        self._lines: queue.Queue[str | None] = queue.Queue(_QUEUED_LINES)
+        self._fd = _fd_of(out)
+        self._lines: deque[str] = deque()
+        self._chars = 0
         self._left_out = 0
+        self._ended = False
+        self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._write, name="console", daemon=True)
         self._thread.start()
 
-    def put(self, line: str) -> None:
-        """Queue one line; when the terminal does not take any more, count it instead."""
-        try:
+    def put(self, line: str, *, event: bool = False) -> None:
+        """Queue one line; when the terminal does not take any more, count it instead.
+
+        Args:
+            line: Without its line end.
+            event: It is ours, not the app's: it may use the room that is kept for that.
+        """
+        share = _EVENTS_SHARE if event else 1
+        with self._changed:
+            if self._ended:
+                return
+            if len(self._lines) >= _QUEUED_LINES * share or self._chars >= _QUEUED_CHARS * share:
+                self._left_out += 1
+                return
             if self._left_out:
-                self._lines.put_nowait(f"({self._left_out} lines left out: the terminal did not take them)")
+                self._add(f"({self._left_out} lines left out: the terminal did not take them)")
                 self._left_out = 0
-            self._lines.put_nowait(line)
-        except queue.Full:
-            self._left_out += 1
+            self._add(line)
+            self._changed.notify()
 
     def close(self) -> None:
         """Let the thread write what is queued, for a bounded time."""
-        try:
-            self._lines.put(None, timeout=_FLUSH_S)
-        except queue.Full:
-            return
+        with self._changed:
+            self._ended = True
+            self._changed.notify()
         self._thread.join(_FLUSH_S)
 
+    def _add(self, line: str) -> None:
+        self._lines.append(line)
+        self._chars += len(line)
+
+    def _take(self) -> str:
+        """Wait for lines and give some of them as one text; nothing when it is over."""
+        taken, size = [], 0
+        with self._changed:
+            while not self._lines and not self._ended:
+                self._changed.wait()
+            while self._lines and size < _WRITE_CHARS:
+                line = self._lines.popleft()
+                size += len(line)
+                taken.append(f"{line}\n")
+            self._chars -= size
+        return "".join(taken)
+
     def _write(self) -> None:
-        while (line := self._lines.get()) is not None:
+        try:
+            while text := self._take():
+                self._put_out(text)
+        except (OSError, ValueError):
+            # The terminal has gone (hang-up, closed pipe). The app is supervised all the same, and
+            # the store has every event.
+            with self._changed:
+                self._ended = True
+                self._lines.clear()
+
+    def _put_out(self, text: str) -> None:
+        if self._fd is None:
+            self._out.write(text)
+            self._out.flush()
+            return
+        # Past the stream's own buffer: its lock, held by a thread that waits for a stopped terminal,
+        # would make the interpreter abort at its end ("could not acquire lock for stderr").
+        data = memoryview(text.encode(self._out.encoding or "ascii", "backslashreplace"))
+        while data:
             try:
-                self._out.write(line + "\n")
-                self._out.flush()
-            except (OSError, ValueError):
-                # The terminal has gone (hang-up, closed pipe). The app is supervised all the same, and
-                # the store has every event.
-                return
+                data = data[os.write(self._fd, data) :]
+            except BlockingIOError:
+                select.select([], [self._fd], [])  # whoever shares the terminal with us made it non-blocking
 
 
 class Renderer:
@@ -113,6 +164,13 @@ def wants_colour(out: TextIO, environ: Mapping[str, str]) -> bool:
 def has_unicode(out: TextIO) -> bool:
     """Whether the stream's encoding can show the marks."""
     return (out.encoding or "ascii").lower().replace("-", "").startswith("utf")
+
+
+def _fd_of(out: TextIO) -> int | None:
+    try:
+        return out.fileno()
+    except (OSError, ValueError):
+        return None  # no file at all, or one that is closed: writing to it says so
 
 
 def _clock(event: Mapping[str, Any]) -> str:
