@@ -53,6 +53,7 @@ class Recorder:
         self.whys: list[str] = []
         self.starts: list[tuple[int, int]] = []
         self.exits: list[Exit] = []
+        self.waits_told: list[tuple[float, str, bool]] = []
         self.lines: list[LogLine] = []
         self.probes: list[tuple[IncidentKind, str]] = []
         self.ports: list[Holder] = []
@@ -77,6 +78,10 @@ class Recorder:
         """Keep it."""
         self.exits.append(exit)
         self.order.append(f"exited {exit.generation}")
+
+    def waits(self, delay_s: float, *, why: str, loop: bool) -> None:
+        """Keep it."""
+        self.waits_told.append((delay_s, why, loop))
 
     def line(self, line: LogLine) -> None:
         """Keep it, unless a flood is tested."""

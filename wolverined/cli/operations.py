@@ -95,6 +95,8 @@ def say_result(terminal: Terminal, target: Target, result: Mapping[str, Any]) ->
         terminal.say(f"{terminal.paint('warning:', STATE_COLOURS['warn'])} {clean(str(warning))}")
     if "changed" in result:
         _say_changed(terminal, result["changed"])
+        if result.get("restart_needed"):
+            terminal.say(terminal.paint("the application gets it at its next start: wolverinectl restart", DIM))
     elif result.get("said"):
         terminal.say(clean(str(result["said"])))
         if result.get("hint"):

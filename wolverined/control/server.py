@@ -75,6 +75,10 @@ class Server:
         self._inode = identity(self._path)
         self._resume_accepting()
 
+    def there(self) -> bool:
+        """Whether the socket that we listen on can still be found."""
+        return self._inode is not None and identity(self._path) == self._inode
+
     async def close(self) -> None:
         """Stop listening, end every connection, remove the socket."""
         if self._listener is not None:

@@ -8,9 +8,12 @@ function elsewhere (`sense.incidents`, `heal.triage`); it keeps the order: store
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from wolverined.clock import Clock
 from wolverined.config.schema import Config
@@ -24,9 +27,11 @@ from wolverined.model import (
     IncidentKind,
     IncidentState,
     NewIncident,
+    Repair,
     RepairState,
 )
 from wolverined.store import Store
+from wolverined.store.journal import JournalState
 
 STALE_S = 1800.0
 """An incident that nobody repairs is closed as recovered when the app was well for so long."""
@@ -52,6 +57,7 @@ class Desk:
         hide: Paths that no candidate may see.
         hooks: The directory of injected reporters.
         healing: Told when a heal begins and ends.
+        serving: Whether the app is served now.
         ai: Whether a model may be asked.
     """
 
@@ -69,6 +75,7 @@ class Desk:
         hide: tuple[str, ...],
         hooks: str,
         healing: Callable[[bool], None],
+        serving: Callable[[], bool],
         ai: bool,
     ) -> None:
         self._name = name
@@ -82,12 +89,16 @@ class Desk:
         self._hide = hide
         self._hooks = hooks
         self._healing = healing
+        self._serving = serving
         self._ai = ai
         self._held_until = 0.0
         self._current = ""  # the incident that a heal works on
         self._tails: dict[str, tuple[str, ...]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._idle = asyncio.Event()  # no job is under way
+        self._idle.set()
+        self._closing = False
 
     @property
     def current(self) -> str:
@@ -126,6 +137,7 @@ class Desk:
             timer.cancel()
         decision = self._decide(incident)
         if decision.action is Action.HEAL:
+            self._claim(incident.id)
             self._begin(self._heal(incident))
         elif decision.action is not Action.WAIT or decision.not_before is None:
             self._note(incident, decision)
@@ -133,6 +145,9 @@ class Desk:
             self._later(incident.id, decision.not_before - self._clock.wall())
 
     def _decide(self, incident: Incident) -> Decision:
+        if self._in_probation() is not None and not self._current:
+            # Nobody watches it yet (the app was stopped, or its heal was lost); one change at a time.
+            return Decision(action=Action.WAIT, why="a repair is in its probation")
         return triage(
             incident,
             policy=self._config().heal.policy,
@@ -162,27 +177,53 @@ class Desk:
     def _begin(self, work: Coroutine[Any, Any, Any]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._narrator.tell("heal.broken", f"a heal broke: {type(error).__name__}: {error}", severity="critical")
+
+    def _claim(self, what: str) -> None:
+        """One job at a time; given up by `_yield_turn`."""
+        if self._current:
+            raise Conflict(f"a heal of {self._current} is under way", hint="wait for it; see: wolverinectl events -f")
+        self._current = what
+        self._idle.clear()
+
+    def _yield_turn(self) -> None:
+        self._current = ""
+        self._healing(False)
+        self._idle.set()
 
     async def _heal(
         self, incident: Incident, *, report: str = "", dry_run: bool = False, asked: bool = False
     ) -> Result:
-        """Run the ladder for one incident and act on how it ended."""
-        if self._current:
-            raise Conflict(f"a heal of {self._current} is under way", hint="wait for it; see: wolverinectl events -f")
-        self._current = incident.id
+        """Run the ladder for one incident, whose turn it is, and act on how it ended."""
         self._healing(True)
         try:
             self._store.incidents.update(incident.id, state=IncidentState.HEALING)
             self._narrator.tell("heal.started", f"healing: {describe(incident)}", incident=incident.id)
             job = self._job(Task.HEAL, incident=incident, report=report, dry_run=dry_run, asked=asked)
-            result = self._told_when_mixed(await self._dispatcher.run(job))
-            self._conclude(incident, result)
+            result = await self._work(job)
+            self._conclude(incident, result, dry_run=dry_run)
             return result
         finally:
-            self._current = ""
-            self._healing(False)
+            self._yield_turn()
             self._next()
+
+    async def _work(self, job: Job) -> Result:
+        """Run one job; when its process was lost while a repair was watched, go on watching."""
+        result = self._told_when_mixed(await self._dispatcher.run(job))
+        left = self._in_probation()
+        if left is None or result.mixed or result.conclusion is Conclusion.PAUSED or job.task is Task.RECOVER:
+            return result
+        watch = msgspec.structs.replace(job, task=Task.WATCH, repair=left.id, ready=self._serving())
+        return self._told_when_mixed(await self._dispatcher.run(watch))
+
+    def _in_probation(self) -> Repair | None:
+        """The repair that is in place and has not stood its probation."""
+        return next((repair for repair in self._store.repairs.list(limit=50) if repair.state in _WATCHED), None)
 
     def _job(self, task: Task, *, incident: Incident | None = None, **fields: Any) -> Job:
         return Job(
@@ -199,16 +240,19 @@ class Desk:
             **fields,
         )
 
-    def _conclude(self, incident: Incident, result: Result) -> None:
+    def _conclude(self, incident: Incident, result: Result, *, dry_run: bool = False) -> None:
         """Write down how a heal ended: the incident, and the rest that its fingerprint gets."""
         conclusion = result.conclusion
         if conclusion is Conclusion.HEALED:
             self._store.quarantine.clear(incident.fingerprint)
             self._close(incident, closed_by=result.repair, said=result.said)
             return
-        state = IncidentState.APPROVAL if conclusion is Conclusion.APPROVAL else IncidentState.OPEN
+        state = _STATE_AFTER.get(conclusion, IncidentState.OPEN)
+        if dry_run or (conclusion is Conclusion.FAILED and self._in_probation() is not None):
+            # An exercise changes nothing; and what is still on probation is neither healed nor free again.
+            state = incident.state if dry_run else IncidentState.HEALING
         self._store.incidents.update(incident.id, state=state, note=result.said)
-        severity = "warn" if conclusion in (Conclusion.APPROVAL, Conclusion.OBSERVED, Conclusion.WAIT) else "error"
+        severity = "warn" if conclusion in _NO_FAILURE else "error"
         hint = f"; {result.hint}" if result.hint else ""
         self._narrator.tell(
             f"heal.{conclusion.value}",
@@ -217,29 +261,41 @@ class Desk:
             incident=incident.id,
             repair=result.repair,
         )
-        if conclusion in _FAILED_HEAL:
+        if conclusion in _FAILED_HEAL and not dry_run:
             rest = after_failure(
                 self._store.quarantine.get(incident.fingerprint), why=result.said, now=self._clock.wall()
             )
             self._store.quarantine.put(rest)
         elif conclusion is Conclusion.WAIT:
             self._later(incident.id, result.retry_after_s)
+        if conclusion is Conclusion.ROLLED_BACK:
+            self._close_what_came_with(self._store.repairs.get(result.repair))
+
+    def _close_what_came_with(self, repair: Repair) -> None:
+        """Trouble that began while a repair was in place went with it; healing it would mend what is not there."""
+        for incident in self._store.incidents.list(open_only=True):
+            since = repair.applied_at is not None and incident.opened_at >= repair.applied_at
+            if since and incident.state is IncidentState.OPEN:
+                self._close(incident, closed_by=repair.id, said=f"it came with {repair.id}, which is taken back")
 
     def _close(self, incident: Incident, *, closed_by: str, said: str) -> None:
         self._store.incidents.update(incident.id, state=IncidentState.CLOSED, closed_by=closed_by)
         self._tails.pop(incident.id, None)
         self._narrator.tell(
-            "incident.closed", said, incident=incident.id, repair=closed_by if closed_by[:1] == "r" else ""
+            "incident.closed", said, incident=incident.id, repair=closed_by if closed_by[1:].isdecimal() else ""
         )
 
-    def _next(self) -> None:
-        """See to what came in while a heal ran."""
+    def _next(self, *, again: bool = False) -> None:
+        """See to what came in while a heal ran; `again`: also to what waits for a time to come."""
         for incident in reversed(self._store.incidents.list(open_only=True)):
-            if incident.state is IncidentState.OPEN and incident.id not in self._timers and not self._current:
+            waits = incident.id in self._timers and not again
+            if incident.state is IncidentState.OPEN and not waits and not self._current and not self._closing:
                 self.consider(incident)
 
     def app_ready(self) -> None:
-        """The app answers again: what a restart alone mends is over."""
+        """The app answers again: what a restart alone mends is over, and a probation that was put off begins."""
+        if not self._current and not self._closing and (repair := self._in_probation()) is not None:
+            self._begin(self.repair_asked(Task.WATCH, repair.id))
         for incident in self._store.incidents.list(open_only=True):
             if incident.state is IncidentState.OPEN and self._decide(incident).action is Action.RESTART:
                 self._close(incident, closed_by="restarted", said="the app is ready again after a restart")
@@ -250,10 +306,14 @@ class Desk:
         incident = self._asked_for(str(args.get("incident") or ""), report)
         if incident is None:
             return None
+        if (left := self._in_probation()) is not None and not self._current:
+            raise Conflict(f"{left.id} is in its probation", hint="start the app, or roll the repair back")
+        self._claim(incident.id)
+        dry_run = bool(args.get("dry_run"))
         rest = self._store.quarantine.get(incident.fingerprint)
-        if rest.level:
+        if rest.level and not dry_run:
             self._store.quarantine.put(lifted(rest))
-        return await self._heal(incident, report=report, dry_run=bool(args.get("dry_run")), asked=True)
+        return await self._heal(incident, report=report, dry_run=dry_run, asked=True)
 
     def _asked_for(self, incident_id: str, report: str) -> Incident | None:
         if incident_id:
@@ -269,47 +329,78 @@ class Desk:
         return self._store.incidents.newest_open()
 
     async def repair_asked(self, task: Task, repair_id: str, *, sha256: str = "") -> Result:
-        """An operator's approve or rollback of a repair."""
+        """An operator's approve or rollback of a repair; or go on with its probation."""
         repair = self._store.repairs.get(repair_id)
-        try:
-            incident: Incident | None = self._store.incidents.get(repair.incident)
-        except NotFound:
-            incident = None  # forgotten long ago; the repair stands for itself
-        result = await self._run(self._job(task, incident=incident, repair=repair_id, sha256=sha256, asked=True))
-        if result.conclusion is Conclusion.HEALED and incident is not None and incident.closed_at is None:
-            self._store.quarantine.clear(incident.fingerprint)
-            self._close(incident, closed_by=repair_id, said=result.said)
-        elif incident is not None and incident.state is IncidentState.APPROVAL:
-            self._store.incidents.update(incident.id, state=IncidentState.OPEN, note=result.said)
+        if task is Task.ROLLBACK and self._current and repair.state is RepairState.PROBATION:
+            return await self._end_probation(repair_id)
+        incident = self._incident_of(repair)
+        job = self._job(
+            task, incident=incident, repair=repair_id, sha256=sha256, asked=True, ready=self._serving()
+        )
+        async with self._turn(repair_id):
+            result = await self._work(job)
+            if incident is not None:
+                self._settle(incident.id, repair, result)
+        self._next()
         return result
+
+    async def _end_probation(self, repair_id: str) -> Result:
+        """Have the heal that watches a repair take it back, and wait for that."""
+        self._dispatcher.tell("rollback", {"why": "an operator asked"})
+        await self._idle.wait()
+        repair = self._store.repairs.get(repair_id)
+        done = repair.state is RepairState.ROLLED_BACK
+        said = repair.note or f"{repair_id} is {repair.state.value}"
+        return Result(
+            conclusion=Conclusion.ROLLED_BACK if done else Conclusion.FAILED,
+            said=f"{repair_id} rolled back: {said}" if done else said,
+            repair=repair_id,
+        )
+
+    def _settle(self, incident_id: str, before: Repair, result: Result) -> None:
+        """What an operation on a repair means for its incident, when that is not closed."""
+        incident = self._store.incidents.get(incident_id)
+        after = self._store.repairs.get(before.id)
+        if incident.state is IncidentState.CLOSED or after.state is before.state is not RepairState.PROBATION:
+            return  # over; or nothing happened (another sha256, say), so that it stands as it stood
+        self._conclude(incident, result)
+
+    def _incident_of(self, repair: Repair) -> Incident | None:
+        """None when it was forgotten long ago; the repair stands for itself then."""
+        try:
+            return self._store.incidents.get(repair.incident)
+        except NotFound:
+            return None
 
     async def reject_asked(self, repair_id: str) -> Result:
         """An operator's no: the repair is never offered again for its fingerprint."""
-        result = await self._run(self._job(Task.REJECT, repair=repair_id))
-        repair = self._store.repairs.get(repair_id)
-        try:
-            incident = self._store.incidents.get(repair.incident)
-        except NotFound:
-            return result
-        if incident.state is IncidentState.APPROVAL:
-            self._store.incidents.update(incident.id, state=IncidentState.OPEN, note=result.said)
+        async with self._turn(repair_id):
+            result = await self._work(self._job(Task.REJECT, repair=repair_id))
+        incident = self._incident_of(self._store.repairs.get(repair_id))
+        if incident is not None:
+            self._open_again(incident, why=result.said)
         return result
+
+    def _open_again(self, incident: Incident, *, why: str) -> None:
+        """An incident waits for approval only as long as there is something to approve."""
+        repairs = self._store.repairs.list(limit=50, incident=incident.id)
+        if incident.state is IncidentState.APPROVAL and not any(one.state in _APPROVABLE for one in repairs):
+            self._store.incidents.update(incident.id, state=IncidentState.OPEN, note=why)
 
     async def restore_asked(self, backup_id: str) -> Result:
         """An operator's restore of a backup's files."""
         self._store.backups.get(backup_id)
-        return await self._run(self._job(Task.RESTORE, backup=backup_id, asked=True))
+        async with self._turn(backup_id):
+            return await self._work(self._job(Task.RESTORE, backup=backup_id, asked=True))
 
-    async def _run(self, job: Job) -> Result:
-        if self._current:
-            raise Conflict(f"a heal of {self._current} is under way", hint="wait for it; see: wolverinectl events -f")
-        self._current = job.repair or job.backup or job.task.value
+    @contextlib.asynccontextmanager
+    async def _turn(self, what: str) -> AsyncIterator[None]:
+        self._claim(what)
         self._healing(True)
         try:
-            return self._told_when_mixed(await self._dispatcher.run(job))
+            yield
         finally:
-            self._current = ""
-            self._healing(False)
+            self._yield_turn()
 
     def _told_when_mixed(self, result: Result) -> Result:
         if result.mixed:
@@ -317,23 +408,38 @@ class Desk:
             self._narrator.tell("heal.mixed", f"the app stays down: {result.said}{hint}", severity="critical")
         return result
 
-    async def recover(self) -> None:
-        """Before the first start: finish or undo what a killed predecessor had begun; forget half-done heals."""
-        left = [repair for repair in self._store.repairs.list(limit=50) if repair.state in _UNDER_WAY]
-        if self._store.journal.unfinished() is not None or left:
-            result = await self._run(self._job(Task.RECOVER))
-            self._narrator.tell("heal.recovered", result.said, severity="warn")
-        for incident in self._store.incidents.list(open_only=True):
-            if incident.state is IncidentState.HEALING:
-                self._store.incidents.update(incident.id, state=IncidentState.OPEN)
+    async def recover(self) -> bool:
+        """Before the first start: finish or undo what a killed predecessor had begun; forget half-done heals.
 
-    async def resume(self) -> None:
-        """After the first start: go on watching a repair whose probation was cut off, promote old ones."""
-        for repair in self._store.repairs.list(limit=50):
-            if repair.state is RepairState.PROBATION:
-                result = await self.repair_asked(Task.WATCH, repair.id)
-                self._narrator.tell("repair.watched", result.said, repair=repair.id)
-        await self.tidy()
+        Returns:
+            False when the source may be half changed: the app must not be started on it.
+        """
+        left = [repair for repair in self._store.repairs.list(limit=50) if self._half_done(repair)]
+        whole = True
+        if self._store.journal.unfinished() is not None or left:
+            async with self._turn("recover"):
+                result = await self._work(self._job(Task.RECOVER))
+            self._narrator.tell("heal.recovered", result.said, severity="warn")
+            entry = self._store.journal.unfinished()
+            whole = entry is None or entry.state not in _TORN
+        watched = self._in_probation()
+        for incident in self._store.incidents.list(open_only=True):
+            if incident.state is IncidentState.HEALING and (watched is None or watched.incident != incident.id):
+                self._store.incidents.update(incident.id, state=IncidentState.OPEN)
+        return whole
+
+    def _half_done(self, repair: Repair) -> bool:
+        if repair.state is not RepairState.PROPOSED:
+            return repair.state in (RepairState.PROVING, RepairState.APPLIED)
+        incident = self._incident_of(repair)
+        cut_off = incident is not None and incident.state is IncidentState.HEALING
+        return repair.verdict is None or cut_off
+
+    def resume(self) -> None:
+        """At the first start: go on watching a repair whose probation was cut off, see to what is open."""
+        if (repair := self._in_probation()) is not None and not self._current:
+            self._begin(self.repair_asked(Task.WATCH, repair.id))
+        self._next()
 
     async def tidy(self) -> None:
         """Promote repairs that stood, expire approvals that nobody gave, close what is long over."""
@@ -346,20 +452,25 @@ class Desk:
             or (repair.state is RepairState.APPROVAL and now - repair.created_at > approval_s)
         ]
         if due and not self._current:
-            await self._run(self._job(Task.PROMOTE))
+            async with self._turn("promote"):
+                await self._work(self._job(Task.PROMOTE))
+        if not self._current and self._serving() and (repair := self._in_probation()) is not None:
+            self._begin(self.repair_asked(Task.WATCH, repair.id))
         for incident in self._store.incidents.list(open_only=True):
+            self._open_again(incident, why="nobody approved its repair in time")
             if incident.state is IncidentState.OPEN and now - incident.last_at > STALE_S:
                 self._close(incident, closed_by="recovered", said="no trouble of this kind for half an hour")
+        self._next()
 
     def hold(self, seconds: float) -> float:
         """Put heals on hold for so long (0 lifts it); gives the wall time of its end."""
         self._held_until = self._clock.wall() + seconds
-        if seconds <= 0:
-            self._next()
+        self._next(again=True)
         return self._held_until
 
     async def close(self) -> None:
         """Stop what is under way; the journal tells the next start where it stood."""
+        self._closing = True
         for timer in self._timers.values():
             timer.cancel()
         for task in self._tasks:
@@ -367,7 +478,15 @@ class Desk:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-_UNDER_WAY = (RepairState.PROPOSED, RepairState.PROVING, RepairState.APPLIED)
+_WATCHED = (RepairState.APPLIED, RepairState.PROBATION)
+_APPROVABLE = (RepairState.APPROVAL, RepairState.PROPOSED, RepairState.UNPROVABLE)
+_TORN = (JournalState.SWAPPING, JournalState.UNDOING)
+_NO_FAILURE = (Conclusion.APPROVAL, Conclusion.OBSERVED, Conclusion.WAIT, Conclusion.PAUSED)
+_STATE_AFTER = {
+    Conclusion.APPROVAL: IncidentState.APPROVAL,
+    Conclusion.OBSERVED: IncidentState.APPROVAL,  # the proposal is there; it may be approved, and is not made again
+    Conclusion.PAUSED: IncidentState.HEALING,
+}
 
 
 def describe(incident: Incident) -> str:

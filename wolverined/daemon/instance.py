@@ -15,7 +15,7 @@ from wolverined.config.schema import Config
 from wolverined.control.changes import Changes
 from wolverined.daemon.desk import Desk
 from wolverined.daemon.narrator import Narrator
-from wolverined.errors import NotFound, UsageError, WolverineError
+from wolverined.errors import NotFound, StoreError, UsageError, WolverineError
 from wolverined.heal.job import Conclusion, Result, Task
 from wolverined.linux.peer import Peer
 from wolverined.model import Backup, Change, Event, Incident, LogLine, Repair
@@ -43,6 +43,7 @@ class Daemon:
         narrator: Events and lines.
         clock: Labels changes.
         reload: Reads the configuration again.
+        weaknesses: Gives what is weaker than it could be.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Daemon:
         narrator: Narrator,
         clock: Clock,
         reload: Reload,
+        weaknesses: Callable[[], tuple[str, ...]],
     ) -> None:
         self._name = name
         self._version = version
@@ -69,6 +71,7 @@ class Daemon:
         self._narrator = narrator
         self._clock = clock
         self._reload = reload
+        self._weaknesses = weaknesses
         self._changes = Changes(clock=clock)
 
     def status(self) -> dict[str, Any]:
@@ -82,12 +85,19 @@ class Daemon:
             "command": shlex.join(self._config().app.command),
             "port": self._config().app.port,
             "healing": self._desk.current,
-            "incidents_open": self._store.incidents.count_open(),
+            "incidents_open": self._open_incidents(),
             "policy": heal.policy.value,
             "auto_risk": heal.auto_risk,
             "held_until": holding if holding > self._clock.wall() else None,
+            "weaknesses": list(self._weaknesses()),
             "store_lost": self._store.lost,
         }
+
+    def _open_incidents(self) -> int | None:
+        try:
+            return self._store.incidents.count_open()
+        except StoreError:
+            return None  # how the app is can be told without a disk
 
     def config(self) -> dict[str, Any]:
         """The configuration in force, as plain JSON."""
@@ -131,15 +141,15 @@ class Daemon:
 
     def logs_after(self, cursor: int, limit: int) -> list[LogLine]:
         """The oldest lines still kept after `cursor`."""
-        return self._narrator.lines_after(cursor, limit)
+        return self._supervisor.ring.after(cursor, limit)
 
     def log_cursor(self) -> int:
         """The cursor of the newest line."""
-        return self._narrator.line_cursor
+        return self._supervisor.ring.newest
 
     async def log_grown(self, cursor: int) -> None:
         """Return when there is a line after `cursor`."""
-        await self._narrator.lines_grown(cursor)
+        await self._supervisor.ring.grown(cursor)
 
     def events_after(self, cursor: int, limit: int) -> list[Event]:
         """The oldest events still kept after `cursor`."""

@@ -27,55 +27,75 @@ from wolverined.supervise.status import exit_words
 from wolverined.traces import fingerprint, parse
 
 _EVENT_OF_STATE = {
-    AppState.READY: ("app.ready", "info"),
-    AppState.CRASH_LOOP: ("app.crash_loop", "error"),
     AppState.FAILED: ("app.failed", "error"),
     AppState.DEGRADED: ("app.degraded", "warn"),
     AppState.STOPPED: ("app.stopped", "info"),
 }
-"""The states that are told; the others are told by what leads to them (a start, an exit, a heal)."""
+"""The states that are told as such; the others are told by what leads to them (a start, an exit, a wait, a heal)."""
+
+_SERVED = (AppState.READY, AppState.DEGRADED)
 
 
 class Listener:
     """Implements `supervise.supervisor.Listener` and takes crash reports.
 
     Args:
-        app_root: Where the app's own files lie.
+        app_root: Gives where the app's own files lie.
         narrator: Tells what happens.
         redactor: Takes secrets out of what the app said.
     """
 
-    def __init__(self, *, app_root: str, narrator: Narrator, redactor: Callable[[], Redactor]) -> None:
+    def __init__(self, *, app_root: Callable[[], str], narrator: Narrator, redactor: Callable[[], Redactor]) -> None:
         self._app_root = app_root
         self._narrator = narrator
         self._redactor = redactor
         self._reports: dict[int, CrashReport] = {}
         self._examining: set[asyncio.Task[None]] = set()
+        self._state = AppState.STOPPED
+        self._generation = 0
+        self._started_at = 0.0  # by the loop's clock
         self.desk: Desk | None = None
         self.dispatcher: Dispatcher | None = None
-        self.backoff_s: Callable[[], float] = _no_wait
+        self.on_start: Callable[[], None] = _nothing
         self.reports_settle: Callable[[], Awaitable[None]] = _settled
 
     def state_changed(self, old: AppState, new: AppState, *, why: str) -> None:
         """Tell a change of state that matters to a person."""
-        if new is AppState.BACKOFF:
-            self._tell_backoff(why)
+        self._state = new
+        fields = {"from": old.value, "to": new.value}
+        if new is AppState.READY:
+            self._tell_ready(old, fields)
         elif new in _EVENT_OF_STATE:
             name, severity = _EVENT_OF_STATE[new]
-            self._narrator.tell(name, why or new.value, severity=severity, fields={"from": old.value, "to": new.value})
+            self._narrator.tell(name, why or new.value, severity=severity, fields=fields)
         self._tell_heal("state", {"state": new.value})
         if new is AppState.READY and self.desk is not None:
             self.desk.app_ready()
 
-    def _tell_backoff(self, why: str) -> None:
+    def _tell_ready(self, old: AppState, fields: dict[str, Any]) -> None:
+        """Tell it once a generation, and when the service has become as it should be again."""
+        if old is AppState.STARTING:
+            took_s = asyncio.get_running_loop().time() - self._started_at
+            words = f"generation {self._generation} is ready, after {took_s:.1f} s"
+            self._narrator.tell("app.ready", words, generation=self._generation, fields=fields)
+        elif old is AppState.DEGRADED:
+            self._narrator.tell("app.ready", "it is as it should be again", generation=self._generation, fields=fields)
+
+    def waits(self, delay_s: float, *, why: str, loop: bool) -> None:
         """Tell of a wait that a person would notice; a start at once tells of itself."""
-        wait_s = self.backoff_s()
-        if wait_s >= _NOTICED_S:
-            self._narrator.tell("app.backoff", f"{why}; the next start is in {wait_s:.1f} s", severity="warn")
+        if loop:
+            words = f"{why} again and again; it is tried every {delay_s:.0f} s, for ever"
+            self._narrator.tell("app.crash_loop", words, severity="error", fields={"delay_s": round(delay_s, 3)})
+        elif delay_s >= _NOTICED_S:
+            words = f"{why}; the next start is in {delay_s:.1f} s"
+            self._narrator.tell("app.backoff", words, severity="warn", fields={"delay_s": round(delay_s, 3)})
 
     def generation_started(self, generation: int, pid: int) -> None:
         """Tell that a process was started."""
+        self._generation = generation
+        self._started_at = asyncio.get_running_loop().time()
         self._narrator.tell("app.started", f"generation {generation}, pid {pid}", generation=generation)
+        self.on_start()
 
     def exited(self, exit: Exit) -> None:  # noqa: A002  the vocabulary's word
         """Tell an exit; one that nobody asked for becomes an incident."""
@@ -92,7 +112,13 @@ class Listener:
             return
         task = asyncio.get_running_loop().create_task(self._examine(exit))
         self._examining.add(task)
-        task.add_done_callback(self._examining.discard)
+        task.add_done_callback(self._examined)
+
+    def _examined(self, task: asyncio.Task[None]) -> None:
+        self._examining.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            context = {"message": "an exit could not be looked into", "exception": error}
+            task.get_loop().call_exception_handler(context)
 
     async def _examine(self, exit: Exit) -> None:  # noqa: A002  the vocabulary's word
         """Make the incident, once what the dying process told of itself has been read."""
@@ -100,11 +126,15 @@ class Listener:
         report = self._reports.pop(exit.generation, None)
         redactor = self._redactor()
         tail = tuple(redactor.lines(exit.tail))
-        traces = parse(tail, app_root=self._app_root)
+        app_root = self._app_root()
+        traces = parse(tail, app_root=app_root)
         kept = msgspec.structs.replace(exit, tail=())
-        new = from_exit(kept, traces=traces, report=report, tail=tail, app_root=self._app_root)
+        new = from_exit(kept, traces=traces, report=report, tail=tail, app_root=app_root)
         self._tell_heal("exit", {"asked": False, "fingerprint": new.fingerprint, "own": new.trace is not None})
         self._take(new, tail)
+        if self._state in _SERVED and self.desk is not None:
+            # A quick app is ready again before its predecessor's end has been looked into.
+            self.desk.app_ready()
 
     def line(self, line: LogLine) -> None:
         """Keep and tell one line of the app."""
@@ -151,7 +181,12 @@ class Listener:
             self._reports.pop(next(iter(self._reports)))
 
     def _take(self, new: NewIncident, tail: tuple[str, ...]) -> Incident | None:
-        return self.desk.take(new, tail=tail) if self.desk is not None else None
+        if self.desk is None:
+            return None
+        clean = self._redactor().text  # a stranger's command line or an answer to a probe may hold a secret, too
+        said = {"error": clean(new.error), "message": clean(new.message), "note": clean(new.note)}
+        generation = new.generation or self._generation
+        return self.desk.take(msgspec.structs.replace(new, **said, generation=generation), tail=tail)
 
     def _tell_heal(self, what: str, fields: dict[str, Any]) -> None:
         if self.dispatcher is not None:
@@ -162,9 +197,8 @@ _REPORTS_KEPT = 16
 _NOTICED_S = 0.5
 
 
-def _no_wait() -> float:
-    """Stand in until there is a supervisor to ask."""
-    return 0.0
+def _nothing() -> None:
+    """Stand in while nobody wants to know of a start."""
 
 
 async def _settled() -> None:

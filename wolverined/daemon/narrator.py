@@ -7,9 +7,8 @@ full) does not silence us: it keeps the event in memory and counts, and the even
 
 from __future__ import annotations
 
-import asyncio
+import json
 import sys
-from collections import deque
 from collections.abc import Callable
 from typing import Any, TextIO
 
@@ -20,26 +19,25 @@ from wolverined.linux.journal import Journal, stderr_is_journal
 from wolverined.model import Event, LogLine
 from wolverined.redact import Redactor
 from wolverined.store import Store
+from wolverined.supervise.bell import Bell
 
 _PRIORITY = {"info": 6, "warn": 4, "error": 3, "critical": 2}
-_LINES_KEPT = 5000
-_BYTES_KEPT = 4 << 20
+_FOR_WHO_ASKS = frozenset({"audit.change"})  # what it led to is told anyway
 
 
 class _Sink:
     """The end of the structlog chain: hands rendered lines to the console's thread."""
 
-    def __init__(self, console: Console | None) -> None:
+    def __init__(self, console: Console) -> None:
         self._console = console
 
     def info(self, line: str) -> None:
-        """Queue one rendered line."""
-        if self._console is not None:
-            self._console.put(line)
+        """Queue one rendered event."""
+        self._console.put(line, event=True)
 
 
 class Narrator:
-    """Stores events, keeps the newest lines of the app, and tells both.
+    """Stores events and tells them, and tells the app's lines.
 
     Args:
         name: The instance, for journal fields.
@@ -48,6 +46,7 @@ class Narrator:
         environ: Decides about colours.
         out: The console's stream when there is no journal.
         as_json: One JSON object a line instead of the rendering for a person.
+        verbose: Tell also what only explains other events.
     """
 
     def __init__(
@@ -59,25 +58,28 @@ class Narrator:
         environ: dict[str, str],
         out: TextIO = sys.stderr,
         as_json: bool = False,
+        verbose: bool = False,
     ) -> None:
         self._name = name
         self._store = store
         self._redactor = redactor
         self._journal = Journal() if stderr_is_journal() else None
-        self._console = None if self._journal else Console(out)
+        self._console = Console(out)
         self._renderer = Renderer(colour=wants_colour(out, environ), unicode=has_unicode(out))
         self._as_json = as_json
+        self._unsaid = frozenset() if verbose else _FOR_WHO_ASKS
         self._log = self._logger()
-        self._lines: deque[LogLine] = deque()
-        self._line_bytes = 0
-        self._line_cursor = 0
         self._last_event = store.events.newest
-        self._grown = asyncio.Event()
+        self._bell = Bell()
 
     def _logger(self) -> Any:
         render = structlog.processors.JSONRenderer() if self._as_json else self._renderer
-        sink = _Sink(self._console)
-        return structlog.wrap_logger(sink, processors=[render], wrapper_class=structlog.BoundLogger)
+        return structlog.wrap_logger(
+            _Sink(self._console),
+            processors=[render],
+            wrapper_class=structlog.BoundLogger,
+            cache_logger_on_first_use=True,
+        )
 
     def tell(
         self,
@@ -91,14 +93,16 @@ class Narrator:
         fields: dict[str, Any] | None = None,
     ) -> None:
         """Record one event and tell it."""
-        message = self._redactor().text(message)
+        redactor = self._redactor()
         about: dict[str, Any] = {"severity": severity, "generation": generation, "incident": incident, "repair": repair}
-        event = self._store.events.append(name, message, fields=fields or {}, **about)
+        kept = {key: _redacted(value, redactor) for key, value in (fields or {}).items()}
+        event = self._store.events.append(name, redactor.text(message), fields=kept, **about)
         self._last_event = event.cursor
-        self._publish(event)
-        self._wake()
+        self.publish(event)
+        self._bell.ring()
 
-    def _publish(self, event: Event) -> None:
+    def publish(self, event: Event) -> None:
+        """Tell an event that is stored already."""
         if self._journal is not None:
             self._journal.send(
                 {
@@ -112,68 +116,46 @@ class Narrator:
                     **({"WOLVERINE_REPAIR": event.repair} if event.repair else {}),
                 }
             )
-            return
-        known = {"name": event.name, "at": event.at, "severity": event.severity}
-        about = {"incident": event.incident, "repair": event.repair, "generation": event.generation}
-        self._log.info(event.message, **known, **about)
+        elif event.name not in self._unsaid:
+            known = {"name": event.name, "at": event.at, "severity": event.severity}
+            about = {"incident": event.incident, "repair": event.repair, "generation": event.generation}
+            self._log.info(event.message, **known, **about)
 
     def line(self, line: LogLine) -> None:
-        """Keep one line of the app for `wolverinectl logs`, and tell it."""
-        self._line_cursor += 1
-        kept = LogLine(
-            cursor=self._line_cursor,
-            at=line.at,
-            stream=line.stream,
-            text=line.text,
-            generation=line.generation,
-            pid=line.pid,
-            truncated=line.truncated,
-        )
-        self._lines.append(kept)
-        self._line_bytes += len(kept.text)
-        while len(self._lines) > _LINES_KEPT or self._line_bytes > _BYTES_KEPT:
-            self._line_bytes -= len(self._lines.popleft().text)
+        """Tell one line of the app; it is not redacted, for it is the app's own output."""
         if self._journal is not None:
             self._journal.send(
                 {
-                    "MESSAGE": kept.text,
-                    "PRIORITY": 4 if kept.stream == "stderr" else 6,
+                    "MESSAGE": line.text,
+                    "PRIORITY": 4 if line.stream == "stderr" else 6,
                     "SYSLOG_IDENTIFIER": self._name,
                     "WOLVERINE_APP": self._name,
-                    "WOLVERINE_STREAM": kept.stream,
-                    "WOLVERINE_GENERATION": kept.generation,
+                    "WOLVERINE_STREAM": line.stream,
+                    "WOLVERINE_GENERATION": line.generation,
                 }
             )
-        elif self._console is not None and not self._as_json:
-            self._console.put(self._renderer.app_line(kept.at, kept.stream, kept.text))
-        self._wake()
-
-    def lines_after(self, cursor: int, limit: int) -> list[LogLine]:
-        """The app's lines after `cursor`, oldest first; 0 gives what is kept."""
-        after = [line for line in self._lines if line.cursor > cursor]
-        return after[:limit]
-
-    @property
-    def line_cursor(self) -> int:
-        """The cursor of the newest line; 0 before the first."""
-        return self._line_cursor
-
-    async def lines_grown(self, cursor: int) -> None:
-        """Return once there is a line after `cursor`."""
-        while self._line_cursor <= cursor:
-            await self._grown.wait()
+        elif self._as_json:
+            about = {"name": "app.line", "at": line.at, "stream": line.stream, "generation": line.generation}
+            self._console.put(json.dumps({"event": line.text, **about}))
+        else:
+            self._console.put(self._renderer.app_line(line.at, line.stream, line.text))
 
     async def events_grown(self, cursor: int) -> None:
         """Return once there is an event after `cursor`."""
         while self._last_event <= cursor:
-            await self._grown.wait()
-
-    def _wake(self) -> None:
-        """Wake all who wait; a new event serves those who come to wait later."""
-        self._grown.set()
-        self._grown = asyncio.Event()
+            await self._bell.heard()
 
     def close(self) -> None:
         """Let the console write what it has."""
-        if self._console is not None:
-            self._console.close()
+        self._console.close()
+
+
+def _redacted(value: Any, redactor: Redactor) -> Any:
+    """The same data with every text redacted; keys are our own words."""
+    if isinstance(value, str):
+        return redactor.text(value)
+    if isinstance(value, dict):
+        return {key: _redacted(item, redactor) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_redacted(item, redactor) for item in value]
+    return value

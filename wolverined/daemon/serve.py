@@ -13,6 +13,8 @@ import os
 import random
 import signal
 import sys
+import traceback
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +31,9 @@ from wolverined.daemon.desk import Desk
 from wolverined.daemon.instance import Daemon
 from wolverined.daemon.listener import Listener
 from wolverined.daemon.narrator import Narrator
-from wolverined.errors import ConfigError, Conflict, StoreError, WolverineError
-from wolverined.heal.dispatch import Dispatcher, plans
+from wolverined.daemon.places import RuntimePlace
+from wolverined.errors import ConfigError, Conflict, SpawnError, StoreError, TimedOut, WolverineError
+from wolverined.heal.dispatch import Dispatcher, RolePlan, plans
 from wolverined.linux import proc
 from wolverined.linux.credentials import Credentials
 from wolverined.linux.hierarchy import open_hierarchy, parse_own_cgroup
@@ -48,8 +51,12 @@ from wolverined.supervise.supervisor import Supervisor
 KEYS = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
 """What the adviser alone is given of our environment."""
 
-TIDY_S = 60.0
-_HOOK_FILES = (".cjs", ".mjs", ".py")
+HOUSE_S = 5.0
+TIDY_EVERY = 12
+FAULT_EVERY_S = 60.0
+_FAULTS_KNOWN = 100
+_HOOKS = Path(__file__).parent.parent / "hooks"
+_AT_START = ("app.", "cluster.", "probe.notify")  # what an app that runs does not hear of
 _PR_SET_DUMPABLE = 4
 
 
@@ -72,9 +79,15 @@ class _Composition:
         self._runtime_dir = runtime_dir(self._name, _path(args.runtime_dir))
         self._state_dir = state_dir(self._name, _path(args.state_dir))
         self._json_log = bool(args.json_log)
+        self._verbose = bool(args.verbose)
         self._clock: Clock = SystemClock()
         self._environ = dict(os.environ)
         self._config, self._notes = self._load()
+        self._place = RuntimePlace(self._runtime_dir, name=self._name, hooks_source=_HOOKS)
+        self._reloading: set[asyncio.Task[None]] = set()
+        self._secrets: dict[str, str] = {}
+        self._told: set[str] = set()
+        self._faults: dict[str, float] = {}
 
     def _load(self) -> tuple[Config, tuple[str, ...]]:
         loaded = load(self._file)
@@ -97,21 +110,29 @@ class _Composition:
         stack.callback(hierarchy.close)
         self._store = self._open_store()
         stack.callback(self._store.close)
-        self._redactor = self._make_redactor(credentials)
+        self._redactor = Redactor({})
+        self._learn_secrets()
         self._narrator = Narrator(
             name=self._name,
             store=self._store,
             redactor=lambda: self._redactor,
             environ=self._environ,
             as_json=self._json_log,
+            verbose=self._verbose,
         )
         stack.callback(self._narrator.close)
+        asyncio.get_running_loop().set_exception_handler(self._fault)
         self._notifier = open_notifier()
         stack.callback(self._notifier.close)
-        self._make_runtime_dir()
-        self._say_start(hierarchy.weaknesses)
-        app_root = str(config.app.directory)
-        self._listener = Listener(app_root=app_root, narrator=self._narrator, redactor=lambda: self._redactor)
+        self._place.make()
+        stack.callback(self._place.close)
+        self._weaknesses = hierarchy.weaknesses
+        self._say_start()
+        self._listener = Listener(
+            app_root=lambda: str(self._config.app.directory),
+            narrator=self._narrator,
+            redactor=lambda: self._redactor,
+        )
         self._supervisor = Supervisor(
             config=config,
             hierarchy=hierarchy,
@@ -119,23 +140,26 @@ class _Composition:
             listener=self._listener,
             runtime_dir=self._runtime_dir,
             rng=random.Random(),  # noqa: S311  jitter, no secret
-            hooks_dir=self._hooks_dir(),
+            hooks_dir=self._place.hooks,
             prober_factory=ProberFactory(),
         )
         stack.push_async_callback(self._supervisor.close)
-        self._listener.backoff_s = self._backoff_s
-        reports = ReportServer(
-            self._runtime_dir / "app" / "report.sock",
+        self._listener.on_start = self._learn_secrets
+        self._reports = ReportServer(
+            self._place.app / "report.sock",
             app_uid=credentials.uid,
             on_crash=self._listener.crash_report,
             generation=lambda: self._supervisor.generation,
             redact=self._redact_request,
             redact_text=self._redact_text,
         )
-        await stack.enter_async_context(reports)
-        self._listener.reports_settle = reports.settle
+        await stack.enter_async_context(self._reports)
+        self._listener.reports_settle = self._reports.settle
         dispatcher = Dispatcher(
-            leaves=hierarchy, app=self._supervisor, say=self._heal_says, roles=self._role_plans(credentials)
+            leaves=hierarchy,
+            app=self._supervisor,
+            say=self._heal_says,
+            roles=lambda role: self._role_plan(role, credentials),
         )
         desk = Desk(
             name=self._name,
@@ -145,9 +169,9 @@ class _Composition:
             narrator=self._narrator,
             dispatcher=dispatcher,
             clock=self._clock,
-            environment=lambda: self._app_environment(credentials),
+            environment=lambda: self._app_environment(credentials, generation=self._supervisor.generation),
             hide=(str(self._state_dir), str(self._runtime_dir)),
-            hooks=str(self._hooks_dir()),
+            hooks=str(self._place.hooks),
             healing=self._supervisor.healing,
             ai=bool(self._environ.get("OPENAI_API_KEY")),
         )
@@ -165,6 +189,7 @@ class _Composition:
             narrator=self._narrator,
             clock=self._clock,
             reload=self._reload,
+            weaknesses=self._weak_points,
         )
         stack.push_async_callback(self._daemon.close)
         own = os.geteuid()
@@ -175,9 +200,9 @@ class _Composition:
             in_app_tree=lambda pid: _is_ours(hierarchy, pid),
             groups=GroupIds(admin=_gid(ADMIN_GROUP), view=_gid(VIEW_GROUP)),
         )
-        server = Server(self._daemon, self._runtime_dir / SOCKET_NAME, access)
-        await server.start()
-        stack.push_async_callback(server.close)
+        self._server = Server(self._daemon, self._runtime_dir / SOCKET_NAME, access)
+        await self._server.start()
+        stack.push_async_callback(self._server.close)
 
     async def _serve(self) -> int:
         loop = asyncio.get_running_loop()
@@ -203,38 +228,107 @@ class _Composition:
 
     async def _main_line(self) -> None:
         """Recover, start the app, then keep house for ever."""
-        await self._desk.recover()
-        with contextlib.suppress(WolverineError):
-            # What is wrong with the start is an event and an incident already; we go on supervising.
+        await self._until_predecessor_is_gone()
+        async with self._unharmed("what an earlier heal left could not be finished"):
+            await self._desk.recover()
+        async with self._unharmed("the app is not ready"):
             await self._supervisor.start()
         self._notifier.ready()
-        await self._desk.resume()
+        async with self._unharmed("an earlier repair is not watched any more"):
+            await self._desk.resume()
+        beats = 0
         while True:
-            await asyncio.sleep(TIDY_S)
-            with contextlib.suppress(StoreError, Conflict):
-                await self._desk.tidy()
+            await asyncio.sleep(HOUSE_S)
+            beats += 1
+            async with self._unharmed("the runtime directory cannot be made anew", once=True):
+                await self._mend_place()
+            if beats % TIDY_EVERY == 0:
+                async with self._unharmed("the store is not tidied", once=True):
+                    await self._desk.tidy()
+
+    async def _until_predecessor_is_gone(self) -> None:
+        """Nothing is recovered or started beside what a killed predecessor left: it may still be writing."""
+        while True:
+            try:
+                return await self._supervisor.until_prepared()
+            except TimedOut as error:
+                self._say_fault(error.message, severity="critical")
+
+    @contextlib.asynccontextmanager
+    async def _unharmed(self, what: str, *, once: bool = False) -> AsyncIterator[None]:
+        """Go on after a fault, and tell it (`once`: until it is over); supervision ends for nobody's fault."""
+        try:
+            yield
+        except (Conflict, SpawnError, TimedOut):
+            pass  # the app's state says so already, or somebody else is at it
+        except Exception as error:
+            # Whatever room it came from: the app is supervised all the same.
+            if what not in self._told:
+                self._say_fault(f"{what}: {error}")
+            if once:
+                self._told.add(what)
+        else:
+            self._told.discard(what)
+
+    def _say_fault(self, words: str, *, severity: str = "error") -> None:
+        self._narrator.tell("daemon.fault", words, severity=severity)
+
+    def _fault(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What nobody caught becomes an event, and its trace goes to stderr for whoever asked for traces."""
+        error = context.get("exception")
+        words = f"{context['message']}: {type(error).__name__}: {error}" if error else str(context["message"])
+        now = self._clock.monotonic()
+        if now - self._faults.get(words, -FAULT_EVERY_S) < FAULT_EVERY_S:
+            return
+        if len(self._faults) >= _FAULTS_KNOWN:
+            self._faults.clear()
+        self._faults[words] = now
+        self._say_fault(words)
+        if error is not None and self._environ.get("WOLVERINE_TRACEBACK"):
+            traceback.print_exception(error)
+
+    async def _mend_place(self) -> None:
+        """Make the runtime directory and the sockets in it anew when somebody removed them."""
+        if self._place.there() and self._server.there():
+            return
+        await self._reports.close()
+        await self._server.close()
+        self._place.make()
+        await self._reports.start()
+        await self._server.start()
+        self._narrator.tell("daemon.mended", f"{self._runtime_dir} had been removed and was made anew", severity="warn")
 
     def _hang_up(self) -> None:
         """SIGHUP means reload, as everywhere."""
-        self._reloading = asyncio.get_running_loop().create_task(self._reload_and_tell())
+        task = asyncio.get_running_loop().create_task(self._reload_and_tell())
+        self._reloading.add(task)
+        task.add_done_callback(self._reloading.discard)
 
     async def _reload_and_tell(self) -> None:
-        with contextlib.suppress(WolverineError):
+        with contextlib.suppress(ConfigError):  # told as an event already
             await self._reload()
+        async with self._unharmed("the runtime directory cannot be made anew", once=True):
+            await self._mend_place()
 
     async def _reload(self) -> dict[str, Any]:
         """Read the file again; a bad one changes nothing."""
         try:
             config, notes = self._load()
+            _refuse_what_needs_a_start(self._config, config)
         except ConfigError as error:
-            self._narrator.tell("config.rejected", f"the old configuration stays: {error.message}", severity="error")
+            self._narrator.tell("config.rejected", f"the old configuration stays: {error}", severity="error")
             raise
         changed = differences(self._config, config)
         self._config, self._notes = config, notes
+        self._learn_secrets()
         self._supervisor.reconfigure(config)
         words = ", ".join(f"{one['key']} {one['old']} -> {one['new']}" for one in changed)
-        self._narrator.tell("config.reloaded", words or "nothing has changed")
-        return {"changed": changed, "warnings": list(notes)}
+        later = (
+            any(one["key"].startswith(_AT_START) for one in changed) and self._supervisor.status()["pid"] is not None
+        )
+        told = f"{words}; the app gets it at its next start" if later else words or "nothing has changed"
+        self._narrator.tell("config.reloaded", told)
+        return {"changed": changed, "warnings": list(notes), "restart_needed": later}
 
     def _open_store(self) -> Store:
         try:
@@ -243,42 +337,29 @@ class _Composition:
             # Supervision goes on without a memory; the event and `status` say so.
             return Store.volatile(clock=self._clock, why=str(error))
 
-    def _app_environment(self, credentials: Credentials) -> dict[str, str]:
+    def _app_environment(self, credentials: Credentials, *, generation: int) -> dict[str, str]:
         return build_environment(
             self._config,
             credentials=credentials,
-            generation=self._supervisor.generation,
+            generation=generation,
             runtime_dir=self._runtime_dir,
             base=self._environ,
         )
 
-    def _make_redactor(self, credentials: Credentials) -> Redactor:
-        environment = build_environment(
-            self._config, credentials=credentials, generation=0, runtime_dir=self._runtime_dir, base=self._environ
-        )
+    def _learn_secrets(self) -> None:
+        """Know the secrets of the environment as it is now, and those of the one before."""
         ours = {name: self._environ[name] for name in KEYS if self._environ.get(name)}
-        return Redactor(known_secrets({**environment, **ours}))
-
-    def _make_runtime_dir(self) -> None:
-        """Make our directory and the app's corner in it, with the reporters where the app's user can read them.
-
-        A reporter that Node cannot read ends the app at its start, and the package may lie below a home
-        that other users cannot enter: so the app gets copies.
-        """
-        make_private_dir(self._runtime_dir, 0o711)
-        make_private_dir(self._runtime_dir / "app", 0o711)
-        source = Path(__file__).parent.parent / "hooks"
-        for file in sorted(source.rglob("*")):
-            if file.suffix in _HOOK_FILES:
-                target = self._hooks_dir() / file.relative_to(source)
-                for directory in (self._hooks_dir(), target.parent):
-                    make_private_dir(directory, 0o755)
-                target.write_bytes(file.read_bytes())
-                target.chmod(0o644)
-
-    def _backoff_s(self) -> float:
-        until = self._supervisor.status()["backoff_until"]
-        return until - self._clock.wall() if isinstance(until, float) else 0.0
+        try:
+            app = self._app_environment(Credentials.of_user(self._config.app.user), generation=0)
+        except SpawnError:
+            app = {}  # the environment file is wrong: the app cannot start with it either, and that is told then
+        found = known_secrets({**app, **ours})
+        if found.items() <= self._secrets.items():
+            return
+        # A key that was changed still stands in what the app said before.
+        earlier = {f"{name}_EARLIER": value for name, value in self._secrets.items() if name in found}
+        self._secrets = {**self._secrets, **earlier, **found}
+        self._redactor = Redactor(self._secrets)
 
     def _redact_request(self, request: Request) -> Request:
         return self._redactor.request(request)  # the redactor of the moment: a reload may change it
@@ -286,17 +367,16 @@ class _Composition:
     def _redact_text(self, text: str) -> str:
         return self._redactor.text(text)
 
-    def _hooks_dir(self) -> Path:
-        return self._runtime_dir / "app" / "hooks"
-
-    def _role_plans(self, credentials: Credentials) -> Any:
+    def _role_plan(self, role: str, credentials: Credentials) -> RolePlan:
+        """As whom a role runs, by the configuration in force when it is asked for."""
         root = os.geteuid() == 0
-        return plans(
+        lookup = plans(
             surgeon=Credentials.of_user(self._config.heal.apply_as) if root else None,
             trial=credentials if root else None,
             adviser=None,
             keys=self._keys(),
         )
+        return lookup(role)
 
     def _keys(self) -> dict[str, str]:
         """What the adviser is given; `[ai] base_url` travels this way too, never with a heal's words."""
@@ -308,10 +388,20 @@ class _Composition:
         severity = str(fields.get("severity", "info"))
         self._narrator.tell(name, message, severity=severity, fields=fields, incident=incident, repair=repair)
 
-    def _say_start(self, weaknesses: tuple[str, ...]) -> None:
+    def _weak_points(self) -> tuple[str, ...]:
+        """What is weaker now than it could be."""
+        lost = "" if self._store.durable else "nothing is written to disk: incidents and repairs end with wolverined"
+        hooks = self._place.without_hooks
+        blind = f"crashes are not told with their requests: no reporters ({hooks})" if hooks else ""
+        return tuple(one for one in (*self._weaknesses, lost, blind, *self._notes) if one)
+
+    def _say_start(self) -> None:
         heal = self._config.heal
+        for event in self._store.events.last(1):
+            if event.name.startswith("store."):  # told by the store before there was a mouth to tell it
+                self._narrator.publish(event)
         self._narrator.tell("daemon.started", f"wolverined {__version__} supervises {self._name} from {self._file}")
-        for weakness in (*weaknesses, *self._notes):
+        for weakness in self._weak_points():
             self._narrator.tell("daemon.weaker", weakness, severity="warn")
         where = self._config.ai.base_url or "the OpenAI endpoint"
         sends = (
@@ -344,6 +434,15 @@ def _hide_environment() -> None:
     prctl(2), PR_SET_DUMPABLE: a process that is not dumpable has its /proc files owned by root.
     """
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def _refuse_what_needs_a_start(old: Config, new: Config) -> None:
+    """The app's user decides who may speak to whom; that is laid down when wolverined starts."""
+    if new.app.user != old.app.user:
+        raise ConfigError(
+            f"app.user is now {new.app.user!r}, and {old.app.user!r} is in force",
+            hint="stop wolverined and start it again: the user of the app does not change while it runs",
+        )
 
 
 def differences(old: Config, new: Config) -> list[dict[str, str]]:

@@ -32,6 +32,10 @@ class Listener(Protocol):
         """A generation has ended, asked or not. Told before the next one starts."""
         ...
 
+    def waits(self, delay_s: float, *, why: str, loop: bool) -> None:
+        """Nothing is started for so long, for that reason; `loop`: it is the wait of a crash loop."""
+        ...
+
     def line(self, line: LogLine) -> None:
         """The app has written a line."""
         ...

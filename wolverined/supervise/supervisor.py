@@ -122,7 +122,7 @@ class Supervisor:
             SpawnError: It cannot be started at all.
             TimedOut: It was not ready within `probe.startup_s`; it goes on being started.
         """
-        await self._until_prepared()
+        await self.until_prepared()
         self._feed(lifecycle.StartAsked())
         await self._until_ready()
 
@@ -137,7 +137,7 @@ class Supervisor:
 
     async def restart(self) -> None:
         """End the generation that runs, if any, and wait until a new one is ready. Raises like `start`."""
-        await self._until_prepared()
+        await self.until_prepared()
         self._feed(lifecycle.RestartAsked())
         await self._until_ready()
 
@@ -159,7 +159,7 @@ class Supervisor:
         Raises:
             Conflict: The operator stopped it meanwhile, so that nothing is known of the repair.
         """
-        await self._until_prepared()
+        await self.until_prepared()
         self._feed(lifecycle.Released())
         # The generation that will tell: the one being started, or the next when its predecessor still ends.
         telling = self._life.generation + (self._life.phase is Phase.ENDING)
@@ -289,6 +289,8 @@ class Supervisor:
                 self._disarm()
                 loop = asyncio.get_running_loop()
                 self._timer = loop.call_later(delay_s, self._feed, lifecycle.TimerFired(timer))
+                if self._life.phase is Phase.WAITING:
+                    self._tell(self._listener.waits, delay_s, why=self._life.why, loop=self._life.loop)
 
     def _disarm(self) -> None:
         if self._timer is not None:
@@ -422,14 +424,13 @@ class Supervisor:
 
     # --- waiting
 
-    async def _until_prepared(self) -> None:
+    async def until_prepared(self) -> None:
+        """Return once nothing of a killed predecessor lives; TimedOut, which names it, when that takes too long."""
         try:
             await asyncio.wait_for(self._prepared.wait(), _STUCK_S)
         except TimeoutError:
-            raise TimedOut(
-                f"what an earlier supervisor left does not end: {self._stuck_names()}",
-                hint="nothing is started beside it; end it, as its own user or as root",
-            ) from None
+            what = f"what an earlier supervisor left does not end: {self._stuck_names()}"
+            raise TimedOut(what, hint="nothing is started beside it; end it, as its own user or as root") from None
 
     async def _until_ready(self) -> None:
         patience_s = self._config.probe.startup_s + self._config.stop.timeout_s + stopping.KILL_WAIT_S
