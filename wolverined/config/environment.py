@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from wolverined.config.problems import Problem
+from wolverined.config import numbers, words
+from wolverined.config.problems import Problem, Problems, visible
 from wolverined.config.schema import Config
 from wolverined.errors import ConfigError
 
@@ -26,25 +27,53 @@ def override(config: Config, environ: Mapping[str, str]) -> tuple[Config, tuple[
     Raises:
         ConfigError: Naming every variable whose value cannot be used.
     """
+    tables, found = read(environ)
+    made = {name: msgspec.structs.replace(getattr(config, name), **keys) for name, keys in tables.items()}
+    changed = msgspec.structs.replace(config, **made)
+    problems = found + _out_of_bounds(changed, tables)
+    if problems:
+        said = "\n".join(f"  {problem.message}; hint: {problem.hint}" for problem in problems)
+        raise ConfigError(f"the environment cannot be used\n{said}", problems=tuple(problems))
+    notes = [
+        f"{variable} overrides {key}: {visible(str(numbers.value_of(made, key)))}"
+        for variable, key in _VARIABLE_KEYS.items()
+        if environ.get(variable)
+    ]
+    return changed, tuple(notes)
+
+
+def read(environ: Mapping[str, str]) -> tuple[dict[str, dict[str, Any]], list[Problem]]:
+    """What the variables say, as tables of the configuration, and what is wrong with some of them."""
     tables: dict[str, dict[str, Any]] = {}
-    notes: list[str] = []
     problems: list[Problem] = []
-    for name, (table, key, read) in _VARIABLES.items():
+    for name, (table, key, convert) in _VARIABLES.items():
         text = environ.get(name, "")
         if not text:
             continue
         try:
-            value = read(text)
+            tables.setdefault(table, {})[key] = convert(text)
         except ValueError as error:
-            problems.append(Problem(line=None, key=name, message=f"{name}={text!r}: {error}", hint=f"unset {name}"))
-            continue
-        tables.setdefault(table, {})[key] = value
-        notes.append(f"{name} overrides {table}.{key}: {value}")
-    if problems:
-        said = "\n".join(f"  {problem.message}; hint: {problem.hint}" for problem in problems)
-        raise ConfigError(f"the environment cannot be used\n{said}", problems=tuple(problems))
-    changed = {table: msgspec.structs.replace(getattr(config, table), **keys) for table, keys in tables.items()}
-    return msgspec.structs.replace(config, **changed), tuple(notes)
+            problems.append(_problem(name, f"{name}={text!r}: {error}"))
+    return {table: keys for table, keys in tables.items() if keys}, problems
+
+
+def _out_of_bounds(config: Config, tables: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
+    """The checks that the file's values pass, for those that the environment brought; the file's passed already."""
+    problems = Problems(lines={})
+    whole = {name: getattr(config, name) for name in config.__struct_fields__}
+    numbers.check(whole, problems=problems)
+    words.check_urls(whole, problems=problems)
+    brought = {f"{table}.{key}" for table, keys in tables.items() for key in keys}
+    variables = {key: variable for variable, key in _VARIABLE_KEYS.items()}
+    return [
+        _problem(variables[each.key], f"{variables[each.key]}: {each.message}")
+        for each in problems.found
+        if each.key in brought
+    ]
+
+
+def _problem(variable: str, message: str) -> Problem:
+    return Problem(line=None, key=variable, message=visible(message), hint=f"correct it, or unset {variable}")
 
 
 def _milliseconds(text: str) -> float:
@@ -52,17 +81,19 @@ def _milliseconds(text: str) -> float:
 
 
 def _positive(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or int(text) < 1:
+    if not (text.isascii() and text.isdigit() and len(text) < _LONGEST_NUMBER) or int(text) < 1:
         raise ValueError("must be a whole number above 0")
     return int(text)
 
 
 def _flag(text: str) -> bool:
-    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-    if text.lower() not in words:
+    known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if text.lower() not in known:
         raise ValueError("must be true or false")
-    return words[text.lower()]
+    return known[text.lower()]
 
+
+_LONGEST_NUMBER = 18
 
 _VARIABLES: dict[str, tuple[str, str, Callable[[str], Any]]] = {
     "OPENAI_BASE_URL": ("ai", "base_url", str),
@@ -74,3 +105,5 @@ _VARIABLES: dict[str, tuple[str, str, Callable[[str], Any]]] = {
     "WOLVERINE_INSTANCE_NAME": ("platform", "instance_name", str),
     "WOLVERINE_PLATFORM_URL": ("platform", "url", str),
 }
+_VARIABLE_KEYS = {variable: f"{table}.{key}" for variable, (table, key, _) in _VARIABLES.items()}
+"""Variable -> the key of the file that it overrides."""

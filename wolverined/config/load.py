@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Reads and checks one TOML file: a whole Config, or every problem with its line.
 
-Three passes over what `tomllib` gives: the shape (each key by itself, so that one wrong value does not
-hide another), the meaning (`meaning`), and the environment of `wolverined run` (`environment`).
+Two passes over what `tomllib` gives: the shape (each key by itself, so that one wrong value does not
+hide another) and the meaning (`meaning`). Whatever the file holds, what comes out is a Config or a ConfigError.
 """
 
 from __future__ import annotations
@@ -10,18 +10,23 @@ from __future__ import annotations
 import difflib
 import re
 import shlex
+import stat
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
+from msgspec.structs import FieldInfo, fields
 
 from wolverined.config import meaning, schema
 from wolverined.config.lines import key_lines
-from wolverined.config.problems import Loaded, Problem, Problems
+from wolverined.config.problems import Loaded, Problem, Problems, visible
 from wolverined.errors import ConfigError
 
 MAX_BYTES = 1 << 20
+
+_LONGEST_NAME = 64
 
 # Keys that may also be one string, split as a shell would and never run by one.
 _COMMANDS = {"app.command", "probe.exec", "heal.test_command", "heal.build_command"}
@@ -42,21 +47,36 @@ def parse(text: str, *, origin: Path) -> Loaded:
     Raises:
         ConfigError: As `load` does.
     """
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n")  # as a Windows editor writes it
     try:
         raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        at = re.search(r"at line (\d+)", str(error))
-        what = re.sub(r" \(at .*\)$", "", str(error))
-        raise _refused(
-            origin,
-            (Problem(line=int(at[1]) if at else None, key="", message=f"not TOML: {what}", hint="mend this line"),),
-        ) from error
+    except (ValueError, RecursionError) as error:
+        # ValueError: TOMLDecodeError, and int() on thousands of digits. RecursionError: thousands of brackets.
+        raise _refused(origin, (_not_toml(error, text),)) from error
     problems = Problems(lines=key_lines(text))
     tables = _shape(raw, problems)
-    loaded = meaning.check(tables, problems=problems, origin=origin) if tables is not None else None
-    if loaded is None or problems.found:
+    loaded = meaning.check(tables, problems=problems, origin=origin)
+    if problems.found:
         raise _refused(origin, tuple(sorted(problems.found, key=lambda problem: problem.line or 0)))
     return loaded
+
+
+def _not_toml(error: Exception, text: str) -> Problem:
+    if isinstance(error, RecursionError):
+        return Problem(line=None, key="", message="not TOML: brackets are nested too deeply", hint="nest less")
+    at = re.search(r"\(at line (\d+), column \d+\)$", str(error))
+    last = text.rstrip("\n").count("\n") + 1 if str(error).endswith("(at end of document)") else None
+    what = re.sub(r" \(at [^)]*\)$", "", str(error))
+    if not isinstance(error, tomllib.TOMLDecodeError):
+        what = "a number has too many digits"
+    hints = {
+        "Cannot overwrite a value": "a key may stand only once in its table",
+        "Cannot declare": "a table may be opened only once; put its keys together",
+        "Invalid value": "a text needs quotes, true and false are written small",
+        "Expected '=' after a key in a key/value pair": "write key = value",
+    }
+    hint = next((words for begin, words in hints.items() if what.startswith(begin)), "mend this line")
+    return Problem(line=int(at[1]) if at else last, key="", message=visible(f"not TOML: {what}"), hint=hint)
 
 
 def _refused(origin: Path, found: tuple[Problem, ...]) -> ConfigError:
@@ -67,6 +87,8 @@ def _refused(origin: Path, found: tuple[Problem, ...]) -> ConfigError:
 
 def _read(path: Path) -> str:
     try:
+        if stat.S_ISFIFO(path.stat().st_mode) and not path.is_relative_to("/dev"):
+            raise ConfigError(f"{path} is a pipe", hint="name a file")  # opening it could wait for ever
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError as error:
@@ -82,45 +104,45 @@ def _read(path: Path) -> str:
         raise ConfigError(f"{path} line {line}: not UTF-8", hint="save the file as UTF-8") from error
 
 
-def _shape(raw: dict[str, Any], problems: Problems) -> dict[str, msgspec.Struct] | None:
-    """Convert table by table and key by key; None when [app] cannot be made at all."""
-    tables: dict[str, msgspec.Struct] = {}
-    known = {field.name: field for field in msgspec.structs.fields(schema.Config)}
-    for name in raw:
+def _shape(raw: dict[str, Any], problems: Problems) -> dict[str, msgspec.Struct]:
+    """Convert table by table and key by key."""
+    known = {field.name: field for field in fields(schema.Config)}
+    for name, value in raw.items():
         if name not in known:
-            problems.add(name, f"unknown table [{name}]", _did_you_mean(name, known))
-    for name, field in known.items():
-        kind: Any = field.type
-        made = _table(raw.get(name, {}), kind, name, problems)
-        if made is not None:
-            tables[name] = made
-    return tables if "app" in tables else None
+            what = f"unknown table [{name}]" if isinstance(value, dict) else f"{name!r} stands outside of any table"
+            problems.add(name, what, _elsewhere(name, known))
+    return {name: _table(raw.get(name, {}), cast("Any", field.type), name, problems) for name, field in known.items()}
 
 
-def _table(raw: Any, kind: type[msgspec.Struct], path: str, problems: Problems) -> msgspec.Struct | None:
+def _table(raw: Any, kind: type[msgspec.Struct], path: str, problems: Problems) -> msgspec.Struct:
+    """Make one table; what is missing or wrong is stood in for, so that the checks of meaning still see the rest."""
+    known = {field.name: field for field in fields(kind)}
     if not isinstance(raw, dict):
         problems.add(path, f"{path} must be a table", f"write [{path}] on a line of its own")
-        return None
-    fields = {field.name: field for field in msgspec.structs.fields(kind)}
+        return kind(**{key: _stand_in(field) for key, field in known.items()})
     for key in raw:
-        if key not in fields:
-            problems.add(f"{path}.{key}", f"unknown key {key!r} in [{path}]", _did_you_mean(key, fields))
+        if key not in known:
+            problems.add(f"{path}.{key}", f"unknown key {key!r} in [{path}]", _elsewhere(key, known))
     values: dict[str, Any] = {}
-    whole = True
-    for key, field in fields.items():
+    for key, field in known.items():
         where = f"{path}.{key}"
         if key not in raw:
+            values[key] = _stand_in(field)
             if field.required:
-                problems.add(path, f"{where} is missing", _required_hint(where))
-                whole = False
+                problems.add(where, f"{where} is missing", _required_hint(where))
             continue
         try:
             values[key] = _value(raw[key], field.type, where, problems)
         except _Wrong as wrong:
-            # The default stands in, so that the checks of meaning still look at the table's other keys.
+            values[key] = _stand_in(field)
             problems.add(where, *wrong.args)
-            whole = whole and not field.required
-    return kind(**values) if whole else None
+    return kind(**values)
+
+
+def _stand_in(field: FieldInfo) -> Any:
+    if field.required:
+        return () if field.name == "command" else Path()
+    return field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
 
 
 class _Wrong(Exception):
@@ -128,15 +150,30 @@ class _Wrong(Exception):
 
 
 def _value(raw: Any, kind: Any, where: str, problems: Problems) -> Any:
+    _refuse_odd(raw, where)
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        made = _table(raw, kind, where, problems)
-        return made if made is not None else kind()
+        return _table(raw, kind, where, problems)
     if where in _COMMANDS and isinstance(raw, str):
         return _split(raw, where)
     try:
         return msgspec.convert(raw, kind, strict=True, dec_hook=_path)
     except msgspec.ValidationError as error:
         raise _Wrong(f"{where}: {_plain(str(error))}", _example(where)) from error
+
+
+def _refuse_odd(raw: Any, where: str) -> None:
+    """What TOML allows and no system call takes: NUL characters, and whole numbers beyond 64 bits."""
+    pending = [raw]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, str) and "\0" in value:
+            raise _Wrong(f"{where} holds a NUL character", "remove \\u0000")
+        if isinstance(value, int) and abs(value) >= 1 << 63:
+            raise _Wrong(f"{where}: the number is far too large", "write a smaller number")
+        if isinstance(value, list):
+            pending += value
+        elif isinstance(value, dict):
+            pending += [*value, *value.values()]
 
 
 def _split(raw: str, where: str) -> tuple[str, ...]:
@@ -147,12 +184,14 @@ def _split(raw: str, where: str) -> tuple[str, ...]:
 
 
 def _path(kind: type, value: Any) -> Any:
-    if kind is Path and isinstance(value, str):
-        return Path(value)
-    raise NotImplementedError
+    if not (kind is Path and isinstance(value, str)):
+        # msgspec adds the place to a ValueError, and takes NotImplementedError for a bug of ours.
+        raise ValueError("Expected a path in quotes")
+    return Path(value)
 
 
 _WORDS = {
+    "`int | null`": "a whole number",
     "`int`": "a whole number",
     "`float`": "a number",
     "`str`": "a text in quotes",
@@ -168,13 +207,19 @@ def _plain(message: str) -> str:
     message = re.sub(r" - at `\$.*`$", "", message)
     for technical, plain in _WORDS.items():
         message = message.replace(technical, plain)
+    message = re.sub(r"^Invalid enum value (.*)$", r"there is no \1", message)
+    message = re.sub(r"^Object missing required field `(.*)`$", r"\1 is missing", message)
     return message[:1].lower() + message[1:]
 
 
 _EXAMPLES = {
     "app.command": 'command = ["node", "server/index.js"]',
     "app.directory": 'directory = "/srv/myapp"',
+    "app.environment": 'environment = {NODE_ENV = "production"}, each value in quotes',
     "app.port": "port = 3000",
+    "ai.prices": 'prices = {"MODEL" = {input = 0.5, output = 2.0}}, in US dollars for a million tokens',
+    "heal.trial.environment": 'environment = {NAME = "value"}, each value in quotes',
+    "heal.trial.setup": 'setup = [["npm", "run", "seed"]], a list of lists',
     "stop.scope": 'scope = "tree" (or "main")',
     "heal.policy": 'policy = "auto" (or "approve", "observe", "off")',
     "heal.unprovable": 'unprovable = "approve" (or "apply")',
@@ -187,13 +232,13 @@ def _example(where: str) -> str:
     table, _, key = where.rpartition(".")
     kind: Any = schema.Config
     for part in table.split("."):
-        kind = next((field.type for field in msgspec.structs.fields(kind) if field.name == part), None)
+        kind = next((field.type for field in fields(kind) if field.name == part), None)
         if kind is None or not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
             return "see wolverine.toml(5)"
-    field = next((field for field in msgspec.structs.fields(kind) if field.name == key), None)
+    field = next((field for field in fields(kind) if field.name == key), None)
     if field is None or field.default is msgspec.NODEFAULT:
         return "see wolverine.toml(5)"
-    return f"the default is {key} = {toml_value(field.default)}"
+    return f"the default is {key} = {toml_value(_stand_in(field))}"
 
 
 def toml_value(value: Any) -> str:
@@ -209,8 +254,20 @@ def _required_hint(where: str) -> str:
     return f"write {_EXAMPLES.get(where, where.rpartition('.')[2] + ' = …')} in [{where.rpartition('.')[0]}]"
 
 
-def _did_you_mean(name: str, known: dict[str, Any]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+def _elsewhere(name: str, known: dict[str, Any]) -> str:
+    """What the author may have meant: a key of this table, or of another one."""
+    near = difflib.get_close_matches(name[:_LONGEST_NAME], known, n=1, cutoff=0.6)
     if near:
         return f"did you mean {near[0]!r}?"
+    homes = [path for path, kind in _tables(schema.Config) if name in {each.name for each in fields(kind)}]
+    if homes:
+        return f"it belongs into {' or '.join(f'[{home}]' for home in homes)}"
     return f"known here: {', '.join(sorted(known))}"
+
+
+def _tables(kind: type[msgspec.Struct], prefix: str = "") -> Iterator[tuple[str, type[msgspec.Struct]]]:
+    for field in fields(kind):
+        inner: Any = field.type
+        if isinstance(inner, type) and issubclass(inner, msgspec.Struct):
+            yield f"{prefix}{field.name}", inner
+            yield from _tables(inner, f"{prefix}{field.name}.")

@@ -9,6 +9,8 @@ import msgspec
 
 from wolverined.config.schema import Config
 
+_LONGEST = 400
+
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that is wrong. `line` counts from 1; None when the key is absent from the file."""
@@ -31,9 +33,15 @@ class Problems:
         self.found: list[Problem] = []
         self._lines = lines
 
-    def add(self, key: str, message: str, hint: str = "") -> None:
+    def add(self, key: str, message: str, hint: str) -> None:
         """Record that `key` (a dotted path) is wrong."""
-        self.found.append(Problem(line=self.line_of(key), key=key, message=message, hint=hint))
+        self.found.append(
+            Problem(line=self.line_of(key), key=visible(key), message=visible(message), hint=visible(hint))
+        )
+
+    def has(self, key: str) -> bool:
+        """Whether `key`, or the table that it stands in, is wrong already: then what it means is nobody's question."""
+        return any(problem.key in {key, key.rpartition(".")[0]} for problem in self.found)
 
     def line_of(self, key: str) -> int | None:
         """Give the line of `key`, or of the nearest table around it."""
@@ -43,6 +51,13 @@ class Problems:
                 return self._lines[path]
             path = path.rpartition(".")[0]
         return None
+
+
+def visible(text: str) -> str:
+    """`text` on one line of bearable length: a file may hold escape sequences and whole books as keys."""
+    if len(text) > _LONGEST:
+        text = f"{text[:_LONGEST]}…"
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 class Loaded(msgspec.Struct, frozen=True, kw_only=True):
