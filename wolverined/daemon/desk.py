@@ -17,8 +17,9 @@ import msgspec
 
 from wolverined.clock import Clock
 from wolverined.config.schema import Config
+from wolverined.daemon import standing
 from wolverined.daemon.narrator import Narrator
-from wolverined.errors import Conflict, NotFound, StoreError
+from wolverined.errors import Conflict, StoreError
 from wolverined.heal.dispatch import Dispatcher
 from wolverined.heal.job import Conclusion, Job, Result, Task
 from wolverined.heal.triage import Action, Decision, after_failure, lifted, triage
@@ -31,7 +32,6 @@ from wolverined.model import (
     RepairState,
 )
 from wolverined.store import Store
-from wolverined.store.journal import JournalState
 
 STALE_S = 1800.0
 """An incident that nobody repairs is closed as recovered when the app was well for so long."""
@@ -98,6 +98,7 @@ class Desk:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._idle = asyncio.Event()  # no job is under way
         self._idle.set()
+        self._started = False
         self._closing = False
 
     @property
@@ -145,10 +146,7 @@ class Desk:
             self._later(incident.id, decision.not_before - self._clock.wall())
 
     def _decide(self, incident: Incident) -> Decision:
-        if self._in_probation() is not None and not self._current:
-            # Nobody watches it yet (the app was stopped, or its heal was lost); one change at a time.
-            return Decision(action=Action.WAIT, why="a repair is in its probation")
-        return triage(
+        decision = triage(
             incident,
             policy=self._config().heal.policy,
             held_until=self._held_until,
@@ -156,6 +154,10 @@ class Desk:
             heal_running=bool(self._current),
             now=self._clock.wall(),
         )
+        if decision.action is Action.HEAL and standing.in_probation(self._store) is not None:
+            # Nobody watches it yet (the app was stopped, or its heal was lost); one change at a time.
+            return Decision(action=Action.WAIT, why="a repair is in its probation")
+        return decision
 
     def _note(self, incident: Incident, decision: Decision) -> None:
         if decision.why == incident.note:
@@ -181,7 +183,8 @@ class Desk:
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, Conflict):  # a conflict: another job was quicker
             self._narrator.tell("heal.broken", f"a heal broke: {type(error).__name__}: {error}", severity="critical")
 
     def _claim(self, what: str) -> None:
@@ -195,6 +198,7 @@ class Desk:
         self._current = ""
         self._healing(False)
         self._idle.set()
+        self._next()
 
     async def _heal(
         self, incident: Incident, *, report: str = "", dry_run: bool = False, asked: bool = False
@@ -210,20 +214,15 @@ class Desk:
             return result
         finally:
             self._yield_turn()
-            self._next()
 
     async def _work(self, job: Job) -> Result:
         """Run one job; when its process was lost while a repair was watched, go on watching."""
         result = self._told_when_mixed(await self._dispatcher.run(job))
-        left = self._in_probation()
+        left = standing.in_probation(self._store)
         if left is None or result.mixed or result.conclusion is Conclusion.PAUSED or job.task is Task.RECOVER:
             return result
         watch = msgspec.structs.replace(job, task=Task.WATCH, repair=left.id, ready=self._serving())
         return self._told_when_mixed(await self._dispatcher.run(watch))
-
-    def _in_probation(self) -> Repair | None:
-        """The repair that is in place and has not stood its probation."""
-        return next((repair for repair in self._store.repairs.list(limit=50) if repair.state in _WATCHED), None)
 
     def _job(self, task: Task, *, incident: Incident | None = None, **fields: Any) -> Job:
         return Job(
@@ -248,7 +247,7 @@ class Desk:
             self._close(incident, closed_by=result.repair, said=result.said)
             return
         state = _STATE_AFTER.get(conclusion, IncidentState.OPEN)
-        if dry_run or (conclusion is Conclusion.FAILED and self._in_probation() is not None):
+        if dry_run or (conclusion is Conclusion.FAILED and standing.in_probation(self._store) is not None):
             # An exercise changes nothing; and what is still on probation is neither healed nor free again.
             state = incident.state if dry_run else IncidentState.HEALING
         self._store.incidents.update(incident.id, state=state, note=result.said)
@@ -262,10 +261,7 @@ class Desk:
             repair=result.repair,
         )
         if conclusion in _FAILED_HEAL and not dry_run:
-            rest = after_failure(
-                self._store.quarantine.get(incident.fingerprint), why=result.said, now=self._clock.wall()
-            )
-            self._store.quarantine.put(rest)
+            self._rest(incident, why=result.said)
         elif conclusion is Conclusion.WAIT:
             self._later(incident.id, result.retry_after_s)
         if conclusion is Conclusion.ROLLED_BACK:
@@ -287,14 +283,16 @@ class Desk:
 
     def _next(self, *, again: bool = False) -> None:
         """See to what came in while a heal ran; `again`: also to what waits for a time to come."""
+        if self._closing or not self._started:
+            return
         for incident in reversed(self._store.incidents.list(open_only=True)):
             waits = incident.id in self._timers and not again
-            if incident.state is IncidentState.OPEN and not waits and not self._current and not self._closing:
+            if incident.state is IncidentState.OPEN and not waits and not self._current:
                 self.consider(incident)
 
     def app_ready(self) -> None:
         """The app answers again: what a restart alone mends is over, and a probation that was put off begins."""
-        if not self._current and not self._closing and (repair := self._in_probation()) is not None:
+        if not self._current and not self._closing and (repair := standing.in_probation(self._store)) is not None:
             self._begin(self.repair_asked(Task.WATCH, repair.id))
         for incident in self._store.incidents.list(open_only=True):
             if incident.state is IncidentState.OPEN and self._decide(incident).action is Action.RESTART:
@@ -306,7 +304,7 @@ class Desk:
         incident = self._asked_for(str(args.get("incident") or ""), report)
         if incident is None:
             return None
-        if (left := self._in_probation()) is not None and not self._current:
+        if (left := standing.in_probation(self._store)) is not None and not self._current:
             raise Conflict(f"{left.id} is in its probation", hint="start the app, or roll the repair back")
         self._claim(incident.id)
         dry_run = bool(args.get("dry_run"))
@@ -333,15 +331,12 @@ class Desk:
         repair = self._store.repairs.get(repair_id)
         if task is Task.ROLLBACK and self._current and repair.state is RepairState.PROBATION:
             return await self._end_probation(repair_id)
-        incident = self._incident_of(repair)
-        job = self._job(
-            task, incident=incident, repair=repair_id, sha256=sha256, asked=True, ready=self._serving()
-        )
+        incident = standing.incident_of(self._store, repair)
+        job = self._job(task, incident=incident, repair=repair_id, sha256=sha256, asked=True, ready=self._serving())
         async with self._turn(repair_id):
             result = await self._work(job)
             if incident is not None:
                 self._settle(incident.id, repair, result)
-        self._next()
         return result
 
     async def _end_probation(self, repair_id: str) -> Result:
@@ -365,27 +360,24 @@ class Desk:
             return  # over; or nothing happened (another sha256, say), so that it stands as it stood
         self._conclude(incident, result)
 
-    def _incident_of(self, repair: Repair) -> Incident | None:
-        """None when it was forgotten long ago; the repair stands for itself then."""
-        try:
-            return self._store.incidents.get(repair.incident)
-        except NotFound:
-            return None
-
     async def reject_asked(self, repair_id: str) -> Result:
         """An operator's no: the repair is never offered again for its fingerprint."""
         async with self._turn(repair_id):
             result = await self._work(self._job(Task.REJECT, repair=repair_id))
-        incident = self._incident_of(self._store.repairs.get(repair_id))
-        if incident is not None:
-            self._open_again(incident, why=result.said)
+            incident = standing.incident_of(self._store, self._store.repairs.get(repair_id))
+            if incident is not None:
+                self._open_again(incident, why=result.said)
         return result
 
     def _open_again(self, incident: Incident, *, why: str) -> None:
         """An incident waits for approval only as long as there is something to approve."""
-        repairs = self._store.repairs.list(limit=50, incident=incident.id)
-        if incident.state is IncidentState.APPROVAL and not any(one.state in _APPROVABLE for one in repairs):
+        if incident.state is IncidentState.APPROVAL and not standing.approvable(self._store, incident):
             self._store.incidents.update(incident.id, state=IncidentState.OPEN, note=why)
+            self._rest(incident, why=why)
+
+    def _rest(self, incident: Incident, *, why: str) -> None:
+        rest = self._store.quarantine.get(incident.fingerprint)
+        self._store.quarantine.put(after_failure(rest, why=why, now=self._clock.wall()))
 
     async def restore_asked(self, backup_id: str) -> Result:
         """An operator's restore of a backup's files."""
@@ -408,37 +400,27 @@ class Desk:
             self._narrator.tell("heal.mixed", f"the app stays down: {result.said}{hint}", severity="critical")
         return result
 
-    async def recover(self) -> bool:
-        """Before the first start: finish or undo what a killed predecessor had begun; forget half-done heals.
+    @property
+    def torn(self) -> bool:
+        """Whether the source may be half of one tree and half of another: no app may be started on it."""
+        return standing.torn(self._store)
 
-        Returns:
-            False when the source may be half changed: the app must not be started on it.
-        """
-        left = [repair for repair in self._store.repairs.list(limit=50) if self._half_done(repair)]
-        whole = True
-        if self._store.journal.unfinished() is not None or left:
+    async def recover(self) -> None:
+        """Before the first start: finish or undo what a killed predecessor had begun; forget half-done heals."""
+        if standing.half_done(self._store):
             async with self._turn("recover"):
                 result = await self._work(self._job(Task.RECOVER))
             self._narrator.tell("heal.recovered", result.said, severity="warn")
-            entry = self._store.journal.unfinished()
-            whole = entry is None or entry.state not in _TORN
-        watched = self._in_probation()
+        watched = standing.in_probation(self._store)
         for incident in self._store.incidents.list(open_only=True):
             if incident.state is IncidentState.HEALING and (watched is None or watched.incident != incident.id):
                 self._store.incidents.update(incident.id, state=IncidentState.OPEN)
-        return whole
-
-    def _half_done(self, repair: Repair) -> bool:
-        if repair.state is not RepairState.PROPOSED:
-            return repair.state in (RepairState.PROVING, RepairState.APPLIED)
-        incident = self._incident_of(repair)
-        cut_off = incident is not None and incident.state is IncidentState.HEALING
-        return repair.verdict is None or cut_off
 
     def resume(self) -> None:
         """At the first start: go on watching a repair whose probation was cut off, see to what is open."""
-        if (repair := self._in_probation()) is not None and not self._current:
+        if (repair := standing.in_probation(self._store)) is not None and not self._current:
             self._begin(self.repair_asked(Task.WATCH, repair.id))
+        self._started = True
         self._next()
 
     async def tidy(self) -> None:
@@ -454,13 +436,12 @@ class Desk:
         if due and not self._current:
             async with self._turn("promote"):
                 await self._work(self._job(Task.PROMOTE))
-        if not self._current and self._serving() and (repair := self._in_probation()) is not None:
+        if not self._current and self._serving() and (repair := standing.in_probation(self._store)) is not None:
             self._begin(self.repair_asked(Task.WATCH, repair.id))
         for incident in self._store.incidents.list(open_only=True):
             self._open_again(incident, why="nobody approved its repair in time")
             if incident.state is IncidentState.OPEN and now - incident.last_at > STALE_S:
                 self._close(incident, closed_by="recovered", said="no trouble of this kind for half an hour")
-        self._next()
 
     def hold(self, seconds: float) -> float:
         """Put heals on hold for so long (0 lifts it); gives the wall time of its end."""
@@ -478,9 +459,6 @@ class Desk:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-_WATCHED = (RepairState.APPLIED, RepairState.PROBATION)
-_APPROVABLE = (RepairState.APPROVAL, RepairState.PROPOSED, RepairState.UNPROVABLE)
-_TORN = (JournalState.SWAPPING, JournalState.UNDOING)
 _NO_FAILURE = (Conclusion.APPROVAL, Conclusion.OBSERVED, Conclusion.WAIT, Conclusion.PAUSED)
 _STATE_AFTER = {
     Conclusion.APPROVAL: IncidentState.APPROVAL,

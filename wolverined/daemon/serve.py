@@ -52,6 +52,7 @@ KEYS = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID
 """What the adviser alone is given of our environment."""
 
 HOUSE_S = 5.0
+MEND_S = 10.0
 TIDY_EVERY = 12
 FAULT_EVERY_S = 60.0
 _FAULTS_KNOWN = 100
@@ -173,6 +174,7 @@ class _Composition:
             hide=(str(self._state_dir), str(self._runtime_dir)),
             hooks=str(self._place.hooks),
             healing=self._supervisor.healing,
+            serving=lambda: self._supervisor.status()["ready_since"] is not None,
             ai=bool(self._environ.get("OPENAI_API_KEY")),
         )
         stack.push_async_callback(desk.close)
@@ -229,13 +231,12 @@ class _Composition:
     async def _main_line(self) -> None:
         """Recover, start the app, then keep house for ever."""
         await self._until_predecessor_is_gone()
-        async with self._unharmed("what an earlier heal left could not be finished"):
-            await self._desk.recover()
+        await self._make_whole()
+        async with self._unharmed("earlier incidents are not seen to"):
+            self._desk.resume()  # before the start, so that whoever watches a repair misses nothing of it
         async with self._unharmed("the app is not ready"):
             await self._supervisor.start()
         self._notifier.ready()
-        async with self._unharmed("an earlier repair is not watched any more"):
-            await self._desk.resume()
         beats = 0
         while True:
             await asyncio.sleep(HOUSE_S)
@@ -245,6 +246,26 @@ class _Composition:
             if beats % TIDY_EVERY == 0:
                 async with self._unharmed("the store is not tidied", once=True):
                     await self._desk.tidy()
+
+    async def _make_whole(self) -> None:
+        """Finish or undo what an earlier heal left; the app is never started on half a tree, not even by a command."""
+        held = False
+        while not await self._is_whole():
+            if not held:
+                held = True
+                await self._supervisor.hold_down("its source may be half changed")
+                words = "the source may be half changed; the app stays down until it is whole"
+                self._say_fault(words, severity="critical")
+                self._notifier.ready()
+            await asyncio.sleep(MEND_S)
+        if held:
+            with contextlib.suppress(WolverineError):  # it is started next in any case
+                await self._supervisor.release(timeout_s=1.0)
+
+    async def _is_whole(self) -> bool:
+        async with self._unharmed("what an earlier heal left could not be finished", once=True):
+            await self._desk.recover()
+        return not self._desk.torn
 
     async def _until_predecessor_is_gone(self) -> None:
         """Nothing is recovered or started beside what a killed predecessor left: it may still be writing."""

@@ -20,6 +20,7 @@ from wolverined.heal.roles import Roles
 from wolverined.heal.stream import Channel, inherited
 from wolverined.store import Store
 
+_EARLY = 100
 _HOURS_S = 6 * 3600.0  # the supervisor's own deadline, in its hello, is the one that counts
 
 
@@ -35,6 +36,7 @@ class _Process:
         handlers = {"conduct": self._conduct, "seen": self._seen}
         self._supervisor = Channel(inherited(stream_fd), role="heal", deadline_s=_HOURS_S, handlers=handlers)
         self._conductor: Conductor | None = None
+        self._early: list[dict[str, Any]] = []
 
     async def serve(self) -> None:
         await self._supervisor.start()
@@ -56,12 +58,16 @@ class _Process:
             self._conductor = Conductor(
                 job=job, supervisor=self._supervisor, roles=self._roles, store=store, clock=SystemClock()
             )
+            for event in self._early:
+                self._conductor.seen(event)
             result = await self._conductor.run()
         return msgspec.to_builtins(result), ()
 
     async def _seen(self, args: dict[str, Any], _blobs: tuple[bytes, ...]) -> tuple[dict[str, Any], tuple[bytes, ...]]:
         if self._conductor is not None:
             self._conductor.seen(args)
+        elif len(self._early) < _EARLY:
+            self._early.append(args)
         return {}, ()
 
 

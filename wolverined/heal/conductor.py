@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from wolverined.clock import Clock
-from wolverined.errors import Conflict, WolverineError
+from wolverined.errors import Conflict, NotFound, WolverineError
 from wolverined.heal import transaction
 from wolverined.heal.counsel import Counsel
 from wolverined.heal.decision import Next, decide
@@ -27,7 +27,7 @@ from wolverined.heal.roles import Roles
 from wolverined.heal.source import sha256_of
 from wolverined.heal.stream import Channel
 from wolverined.heal.surgeon.client import SurgeonClient, Taken
-from wolverined.model import Evidence, Incident, Repair, RepairState, Snapshot
+from wolverined.model import Evidence, Incident, IncidentState, Repair, RepairState, Snapshot
 from wolverined.redact import Redactor, known_secrets
 from wolverined.store import Store
 
@@ -208,10 +208,15 @@ class Conductor:
         """Make the tree whole again, then say of each half-done repair what became of it."""
         said = "nothing of a surgery was left over"
         if self._store.journal.unfinished() is not None:
-            async with self._surgeon() as surgeon:
-                said = await transaction.recover(surgeon=surgeon, store=self._store, state_dir=self._state_dir)
+            try:
+                async with self._surgeon() as surgeon:
+                    said = await transaction.recover(surgeon=surgeon, store=self._store, state_dir=self._state_dir)
+            except WolverineError as error:
+                said = f"the source may be half changed and cannot be mended: {error.message}"
+                hint = error.hint or "mend the disk; it is tried again"
+                return Result(conclusion=Conclusion.FAILED, said=said, hint=hint, mixed=True)
         for repair in self._store.repairs.list(limit=50):
-            if repair.state in _BEGUN and repair.verdict is None:
+            if repair.state in _BEGUN and (repair.verdict is None or self._was_healing(repair)):
                 self._store.repairs.update(
                     repair.id, state=RepairState.FAILED, note="the heal was cut off", ended_at=self._clock.wall()
                 )
@@ -219,10 +224,19 @@ class Conductor:
                 self._store.repairs.update(repair.id, state=RepairState.PROBATION)
         return Result(conclusion=Conclusion.DONE, said=said)
 
+    def _was_healing(self, repair: Repair) -> bool:
+        """Whether the heal that made this proposal was still at it: then nobody has been told of it."""
+        try:
+            return self._store.incidents.get(repair.incident).state is IncidentState.HEALING
+        except NotFound:
+            return False
+
     async def _watch(self) -> Result:
         repair = self._repair()
+        if repair.state not in _WATCHED:
+            raise Conflict(f"{repair.id} is {repair.state.value}", hint="only a repair in its probation is watched")
         fingerprint = self._store.repairs.stored(repair.id).fingerprint
-        return await self._operation.watch(repair, fingerprint=fingerprint, ready=True)
+        return await self._operation.resume(repair, fingerprint=fingerprint, ready=self._job.ready)
 
     async def _promote(self) -> Result:
         now = self._clock.wall()
@@ -300,4 +314,5 @@ def code_hashes(snapshot: Snapshot, *, without: set[str]) -> dict[str, str]:
 _BEGUN = (RepairState.PROPOSED, RepairState.PROVING)
 _APPROVABLE = (RepairState.APPROVAL, RepairState.PROPOSED, RepairState.UNPROVABLE, RepairState.ROLLED_BACK)
 _IN_PLACE = (RepairState.APPLIED, RepairState.PROBATION, RepairState.VERIFIED, RepairState.STABLE)
+_WATCHED = (RepairState.APPLIED, RepairState.PROBATION)
 _REJECTABLE = (RepairState.APPROVAL, RepairState.PROPOSED, RepairState.UNPROVABLE)

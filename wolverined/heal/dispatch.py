@@ -28,6 +28,7 @@ ROLES = ("adviser", "surgeon", "trial")
 MAX_ROLES = 64  # one heal: baseline and candidate for each attempt, with much room to spare
 _OUTPUT_KEPT = 8192
 _END_S = 5.0
+_EARLY_KEPT = 50
 _APPLY_MARGIN_S = 120.0  # stop, write, start, roll back and start again, on a slow disk
 _EVENT_TEXT = 4096
 _LONGEST_RELEASE_S = 3600.0
@@ -129,6 +130,9 @@ class Dispatcher:
             result = Result(conclusion=Conclusion.FAILED, said=f"the heal broke off: {error.message}")
         except WolverineError as error:
             result = Result(conclusion=Conclusion.FAILED, said=error.message, hint=error.hint)
+        except OSError as error:
+            # No descriptor, process or leaf to be had: the app goes on without this heal.
+            result = Result(conclusion=Conclusion.FAILED, said=f"the heal could not be started: {error}")
         finally:
             self._session = None
             await session.end()
@@ -154,6 +158,8 @@ class _Session:
         self._channel: Channel | None = None
         self._roles_socket: socket.socket | None = None
         self._telling: set[asyncio.Task[None]] = set()
+        self._early: list[tuple[str, dict[str, Any]]] = []
+        self._conducting = False
 
     async def conduct(self, job: Job) -> Result:
         stream, theirs = socket.socketpair()
@@ -161,13 +167,17 @@ class _Session:
         roles.setblocking(False)
         self._roles_socket = roles
         heal = job.config.heal
-        limit_s = heal.timeout_s + heal.probation_s + _APPLY_MARGIN_S
+        limit_s = heal.timeout_s + heal.probation_s + 2 * job.config.probe.startup_s + _APPLY_MARGIN_S
         handlers = {"hold_down": self._hold_down, "release": self._release, "say": self._said}
         self._channel = Channel(stream, role="supervisor", deadline_s=limit_s, handlers=handlers)
         with theirs, roles_theirs:
             self._start("heal", [theirs, roles_theirs], RolePlan(credentials=None))
         asyncio.get_running_loop().add_reader(roles.fileno(), self._role_asked)
         await self._channel.start()
+        # What happened while the process started is told right behind the job.
+        self._conducting = True
+        for what, fields in self._early:
+            self.tell(what, fields)
         answer = await self._channel.call("conduct", job.encode(), timeout_s=limit_s)
         try:
             return msgspec.convert(answer.body, Result)
@@ -175,7 +185,9 @@ class _Session:
             raise StreamError(f"the heal's result cannot be read: {error}") from error
 
     def tell(self, what: str, fields: dict[str, Any]) -> None:
-        if self._channel is not None:
+        if not self._conducting:
+            self._early = [*self._early[-_EARLY_KEPT:], (what, fields)]
+        else:
             # The loop keeps only a weak reference to a task: hold it until it ends.
             task = asyncio.get_running_loop().create_task(self._tell(what, fields))
             self._telling.add(task)

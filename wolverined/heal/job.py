@@ -38,6 +38,7 @@ class Conclusion(StrEnum):
     OBSERVED = "observed"  # written down, nothing touched (policy observe, or --dry-run)
     NOTHING = "nothing"  # no proposal, or none that stood the trial
     WAIT = "wait"  # not now: the source changed a moment ago
+    PAUSED = "paused"  # applied, and the operator stopped the app: it is watched once the app runs again
     DONE = "done"  # recover, promote, restore: nothing more to say
     FAILED = "failed"  # the job itself failed; `said` and `hint` tell why
 
@@ -64,6 +65,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     report: str = ""
     dry_run: bool = False
     asked: bool = False  # an operator asked: a fresh source is no reason to wait
+    ready: bool = True  # whether the app is served now (a watch begins once it is)
     ai: bool = False  # an endpoint and a key are configured
 
     def encode(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ ends it half-way; here stands the order: stop, write, start, watch, and back aga
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -15,13 +16,13 @@ from typing import Any
 
 from wolverined.clock import Clock
 from wolverined.config.schema import Config
-from wolverined.errors import StreamError, WolverineError
+from wolverined.errors import Conflict, StreamError, WolverineError
 from wolverined.heal import transaction
 from wolverined.heal.job import Conclusion, Result
 from wolverined.heal.probation import Watch, begin, observe
 from wolverined.heal.stream import Channel
 from wolverined.heal.surgeon.client import SurgeonClient
-from wolverined.model import BackupState, Repair, RepairState
+from wolverined.model import AppState, BackupState, Repair, RepairState
 from wolverined.store import Store
 
 Say = Callable[[str, str, dict[str, Any]], Awaitable[None]]
@@ -77,8 +78,8 @@ class Operation:
             witnesses: Further files by sha256: when one has changed, a deploy came in between.
         """
         stored = self._store.repairs.stored(repair.id)
-        await self._supervisor.call("hold_down", {"why": f"repair {repair.id} is applied"})
         try:
+            await self._supervisor.call("hold_down", {"why": f"repair {repair.id} is applied"})
             async with self._open_surgeon() as surgeon:
                 await transaction.apply(
                     repair,
@@ -95,18 +96,42 @@ class Operation:
         files = ", ".join(repair.files)
         await self._tell("repair.applied", f"{repair.id} applied to {files}: {repair.resolution}", repair)
         self._forget_what_was_seen()
-        ready = await self._release()
-        return await self.watch(repair, fingerprint=fingerprint, ready=ready)
-
-    async def watch(self, repair: Repair, *, fingerprint: str, ready: bool) -> Result:
-        """Watch an applied repair for its probation; verified, or rolled back."""
-        probation_s = self._config.heal.probation_s
+        try:
+            ready = await self._release()
+        except Conflict:
+            return self._paused(repair)
         if not ready:
-            return await self.roll_back(repair, why="the app did not become ready with it")
+            return await self.roll_back(repair, why=_NEVER_READY)
+        return await self.watch(repair, fingerprint=fingerprint)
+
+    async def resume(self, repair: Repair, *, fingerprint: str, ready: bool) -> Result:
+        """Watch a repair whose probation was cut off, from its beginning, as soon as the app is ready."""
+        while not ready:
+            try:
+                timeout_s = self._config.probe.startup_s + _START_MARGIN_S
+                event = await asyncio.wait_for(self._seen.get(), timeout_s)
+            except TimeoutError:
+                return await self.roll_back(repair, why=_NEVER_READY)
+            match event:
+                case {"what": "rollback"}:
+                    return await self.roll_back(repair, why=str(event.get("why")))
+                case {"what": "exit", "asked": False} | {"what": "probe"}:
+                    return await self.roll_back(repair, why=_NEVER_READY)
+                case {"what": "state", "state": AppState.STOPPED.value}:
+                    return self._paused(repair)
+                case {"what": "state", "state": state}:
+                    ready = state in _SERVED
+        return await self.watch(repair, fingerprint=fingerprint)
+
+    async def watch(self, repair: Repair, *, fingerprint: str) -> Result:
+        """Watch an applied repair for its probation; verified, rolled back, or put off while the app is stopped."""
+        probation_s = self._config.heal.probation_s
         repair = self._store.repairs.update(repair.id, state=RepairState.PROBATION)
         await self._tell("repair.probation", f"{repair.id} is watched for {probation_s:g} s", repair)
         watch = begin(fingerprint=fingerprint, probation_s=probation_s, now=self._clock.monotonic())
         why = await self._outcome(watch)
+        if why is None:
+            return self._paused(repair)
         if why:
             return await self.roll_back(repair, why=why)
         repair = self._store.repairs.update(
@@ -118,22 +143,32 @@ class Operation:
         await self._tell("repair.verified", said, repair)
         return Result(conclusion=Conclusion.HEALED, said=said, repair=repair.id, verdict=_verdict(repair))
 
-    async def _outcome(self, watch: Watch) -> str:
-        """Wait for the end of the probation; empty when it stood, else why it did not."""
+    def _paused(self, repair: Repair) -> Result:
+        """The operator stopped the app: that says nothing of the repair, and nobody waits here until it runs."""
+        self._store.repairs.update(repair.id, state=RepairState.PROBATION)
+        said = f"{repair.id} is applied and the app is stopped: its probation begins when the app is started"
+        return Result(conclusion=Conclusion.PAUSED, said=said, repair=repair.id, verdict=_verdict(repair))
+
+    async def _outcome(self, watch: Watch) -> str | None:
+        """Wait for the end of the probation; empty when it stood, else why it did not; None: the app was stopped."""
         while True:
             left_s = watch.ends_at - self._clock.monotonic()
             try:
                 event = await asyncio.wait_for(self._seen.get(), max(left_s, 0.0))
             except TimeoutError:
                 event = {"what": "tick"}
+            if event.get("what") == "rollback":
+                return str(event.get("why"))
             watch, verdict = observe(watch, event, now=self._clock.monotonic())
             if verdict is not None:
                 return verdict.why if verdict.worse else ""
+            if watch.left_s is not None:
+                return None
 
     async def roll_back(self, repair: Repair, *, why: str) -> Result:
         """Take a repair back: only our own files, only where they are still ours."""
-        await self._supervisor.call("hold_down", {"why": f"repair {repair.id} is rolled back"})
         try:
+            await self._supervisor.call("hold_down", {"why": f"repair {repair.id} is rolled back"})
             async with self._open_surgeon() as surgeon:
                 await transaction.rollback(
                     repair, surgeon=surgeon, store=self._store, state_dir=self._state_dir, note=why
@@ -145,13 +180,13 @@ class Operation:
         repair = self._store.repairs.get(repair.id)
         said = f"{repair.id} rolled back: {why}"
         await self._tell("repair.rolled_back", said, repair, severity="warn")
-        await self._release()
+        await self._let_go()
         return Result(conclusion=Conclusion.ROLLED_BACK, said=said, repair=repair.id, verdict=_verdict(repair))
 
     async def restore(self, backup_id: str) -> Result:
         """Put a backup's files back."""
-        await self._supervisor.call("hold_down", {"why": f"backup {backup_id} is restored"})
         try:
+            await self._supervisor.call("hold_down", {"why": f"backup {backup_id} is restored"})
             async with self._open_surgeon() as surgeon:
                 files = await transaction.restore(
                     backup_id, surgeon=surgeon, store=self._store, state_dir=self._state_dir
@@ -160,7 +195,7 @@ class Operation:
             return await self._not_done(error, None, f"backup {backup_id} is not restored")
         said = f"backup {backup_id} is restored: {', '.join(files) or 'its files stood as they were'}"
         await self._say("backup.restored", said, {})
-        await self._release()
+        await self._let_go()
         return Result(conclusion=Conclusion.DONE, said=said)
 
     async def _not_done(self, error: WolverineError, repair: Repair | None, what: str) -> Result:
@@ -179,13 +214,18 @@ class Operation:
             self._store.repairs.update(repair.id, state=RepairState.FAILED, note=said, ended_at=self._clock.wall())
         elif repair is not None:
             self._store.repairs.update(repair.id, note=said)
-        await self._release()
+        await self._let_go()
         return Result(conclusion=Conclusion.FAILED, said=said, hint=error.hint, repair=repair_id)
 
     async def _release(self) -> bool:
         timeout_s = self._config.probe.startup_s + _START_MARGIN_S
         answer = await self._supervisor.call("release", {"timeout_s": timeout_s}, timeout_s=timeout_s + _START_MARGIN_S)
         return answer.body.get("ready") is True
+
+    async def _let_go(self) -> None:
+        """Start the app, unless the operator stopped it meanwhile: then it stays as they want it."""
+        with contextlib.suppress(Conflict):
+            await self._release()
 
     def _forget_what_was_seen(self) -> None:
         """What happened before the repair went in says nothing about it."""
@@ -201,6 +241,8 @@ class Operation:
             return
 
 
+_NEVER_READY = "the app did not become ready with it"
+_SERVED = (AppState.READY.value, AppState.DEGRADED.value, AppState.HEALING.value)
 _BEFORE = (RepairState.PROPOSED, RepairState.APPROVAL, RepairState.UNPROVABLE)
 """States of a repair that is not in place."""
 
