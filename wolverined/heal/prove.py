@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from wolverined.config.schema import Config
-from wolverined.errors import SandboxUnavailable, StreamError, WolverineError
+from wolverined.errors import EditRejected, SandboxUnavailable, StreamError, WolverineError
 from wolverined.heal.requests import guesses, siblings
 from wolverined.heal.stream import Channel
 from wolverined.heal.trial.client import TrialClient
@@ -289,6 +289,10 @@ class _Side:
         try:
             trial = TrialClient(await stack.enter_async_context(open_trial()))
             prepared = await trial.prepare(self._plan, changes)
+        except EditRejected as error:
+            # Not the sandbox's fault: this patch cannot be put into this tree at all.
+            self.seen = Observations(refused=error.message)
+            return
         except WolverineError as error:
             self.seen = Observations(missing=str(error))
             return

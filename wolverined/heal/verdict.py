@@ -79,6 +79,9 @@ def settled(trigger: Trigger, baseline: Observations, patched: Observations) -> 
 
 
 def _missing(_trigger: Trigger, baseline: Observations, patched: Observations) -> Finding | None:
+    if patched.refused:
+        check = Check(rung="R0", name="paths", baseline="ok", patched="bad", passed=False, detail=patched.refused)
+        return _refuted([check], patched.refused)
     if why := patched.missing or baseline.missing:
         return Finding(outcome=Outcome.UNPROVABLE, reason=why)
     return None

@@ -14,7 +14,7 @@ import os
 import stat
 from collections.abc import Iterable, Mapping, Sequence
 
-from wolverined.errors import SandboxUnavailable
+from wolverined.errors import EditRejected, SandboxUnavailable
 from wolverined.linux import mounts
 from wolverined.linux.mounts import MS_NODEV, MS_NOSUID, MS_PRIVATE, MS_RDONLY, MS_REC
 
@@ -62,6 +62,7 @@ class Tree:
 
         Raises:
             SandboxUnavailable: The directory or a changed path cannot stand in a sandbox.
+            EditRejected: A changed path goes through a symbolic link or a file.
             OSError: The kernel refused a mount.
         """
         self._refuse_nonsense()
@@ -233,7 +234,7 @@ def _refuse_symlinked(lower: int, path: str) -> None:
         except FileNotFoundError:
             return
         if not stat.S_ISDIR(found.st_mode):
-            raise SandboxUnavailable(f"{path!r:.200} does not lie in a plain directory")
+            raise EditRejected(f"{path!r:.200} does not lie in a plain directory")
 
 
 def _make_parents(lower: int, upper: str, path: str) -> None:

@@ -75,10 +75,12 @@ class Tests(msgspec.Struct, frozen=True, kw_only=True):
 class Observations(msgspec.Struct, frozen=True, kw_only=True):
     """All that was seen of one side. Tuples go with the questions asked; None in them: not asked.
 
-    `missing` says why there is nothing: no sandbox, or it broke.
+    `missing` says why there is nothing: no sandbox, or it broke. `refused` says why the patch cannot even
+    be put into a copy of this tree.
     """
 
     missing: str = ""
+    refused: str = ""
     prepared: Prepared | None = None
     syntax: dict[str, Syntax] = {}
     build: Tests | None = None
