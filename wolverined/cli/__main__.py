@@ -51,7 +51,9 @@ def _tell(message: str, hint: str, code: int) -> int:
 
     # What was printed before belongs before the error, also when both go to one file.
     sys.stdout.flush()
-    sys.stderr.write(f"error: {clean(message)}" + (f"; hint: {clean(hint)}" if hint else "") + "\n")
+    # A list of problems (a configuration that was refused) stays a list.
+    lines = "\n".join(clean(line) for line in message.split("\n"))
+    sys.stderr.write(f"error: {lines}" + (f"; hint: {clean(hint)}" if hint else "") + "\n")
     return code
 
 

@@ -89,7 +89,8 @@ def show(terminal: Terminal, answer: Mapping[str, Any]) -> None:
     terminal.say(f"{terminal.paint(clean(str(answer.get('app', '?'))), '1')}  {terminal.state(state)}")
     pairs = [("running", _running(answer))]
     for name, value in answer.items():
-        if name not in _LEFT_OUT and value != state:  # "ready" explains no "ready"
+        told = value in (state, answer.get("last_exit")) and name == "why"  # "ready" explains no "ready"
+        if name not in _LEFT_OUT and not told:
             pairs += _pairs_of(name, value)
     if answer.get("store_lost"):
         pairs.append(("store", f"{answer['store_lost']} records could not be written"))
