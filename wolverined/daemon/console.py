@@ -29,7 +29,7 @@ _COLOURS = {"info": "\033[36m", "good": "\033[32m", "warn": "\033[33m", "error":
 _GOOD = ("app.ready", "repair.verified", "repair.stable", "incident.closed", "heal.proven")
 _MARKS = {"info": "·", "good": "✓", "warn": "!", "error": "✗", "critical": "✗"}
 _ASCII_MARKS = {"info": "-", "good": "+", "warn": "!", "error": "x", "critical": "X"}
-_NAME_WIDTH = 16
+_NAME_WIDTH = 18
 
 
 class Console:

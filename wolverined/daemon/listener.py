@@ -54,6 +54,7 @@ class Listener:
         self._state = AppState.STOPPED
         self._generation = 0
         self._started_at = 0.0  # by the loop's clock
+        self._exit = ""  # the newest, in words
         self.desk: Desk | None = None
         self.dispatcher: Dispatcher | None = None
         self.on_start: Callable[[], None] = _nothing
@@ -76,7 +77,7 @@ class Listener:
         """Tell it once a generation, and when the service has become as it should be again."""
         if old is AppState.STARTING:
             took_s = asyncio.get_running_loop().time() - self._started_at
-            words = f"generation {self._generation} is ready, after {took_s:.1f} s"
+            words = f"generation {self._generation} is ready, after {_seconds(took_s)}"
             self._narrator.tell("app.ready", words, generation=self._generation, fields=fields)
         elif old is AppState.DEGRADED:
             self._narrator.tell("app.ready", "it is as it should be again", generation=self._generation, fields=fields)
@@ -87,7 +88,8 @@ class Listener:
             words = f"{why} again and again; it is tried every {delay_s:.0f} s, for ever"
             self._narrator.tell("app.crash_loop", words, severity="error", fields={"delay_s": round(delay_s, 3)})
         elif delay_s >= _NOTICED_S:
-            words = f"{why}; the next start is in {delay_s:.1f} s"
+            reason = "" if why == self._exit else f"{why}; "  # an exit has just been told
+            words = f"{reason}the next start is in {delay_s:.1f} s"
             self._narrator.tell("app.backoff", words, severity="warn", fields={"delay_s": round(delay_s, 3)})
 
     def generation_started(self, generation: int, pid: int) -> None:
@@ -99,11 +101,11 @@ class Listener:
 
     def exited(self, exit: Exit) -> None:  # noqa: A002  the vocabulary's word
         """Tell an exit; one that nobody asked for becomes an incident."""
-        words = exit_words(exit)
-        ready = "" if exit.ready or exit.asked else " before it was ready"
+        words = self._exit = exit_words(exit)
+        ready = "" if exit.ready or exit.asked else ", before it was ready"
         self._narrator.tell(
             "app.exit",
-            f"generation {exit.generation} ended: {words}, after {exit.uptime_s:.1f} s{ready}",
+            f"generation {exit.generation} ended: {words}, after {_seconds(exit.uptime_s)}{ready}",
             severity="info" if exit.asked else "error",
             generation=exit.generation,
         )
@@ -195,6 +197,10 @@ class Listener:
 
 _REPORTS_KEPT = 16
 _NOTICED_S = 0.5
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
 
 
 def _nothing() -> None:

@@ -9,7 +9,6 @@ home that other users cannot enter. Without reporters an app runs all the same, 
 from __future__ import annotations
 
 import os
-import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -80,8 +79,15 @@ class RuntimePlace:
                     self._install(file, self.hooks / file.relative_to(self._source))
         except (OSError, WolverineError) as error:
             self.without_hooks = str(error)
-            # Half a reporter is worse than none.
-            shutil.rmtree(self.hooks, ignore_errors=True)
+            self._remove_hooks()
+
+    def _remove_hooks(self) -> None:
+        """Half a reporter is worse than none."""
+        for directory, _, names in os.walk(self.hooks, topdown=False):
+            with suppress(OSError):
+                for name in names:
+                    Path(directory, name).unlink(missing_ok=True)
+                Path(directory).rmdir()
 
     def _install(self, file: Path, target: Path) -> None:
         for directory in (self.hooks, target.parent):

@@ -342,11 +342,10 @@ class _Composition:
         changed = differences(self._config, config)
         self._config, self._notes = config, notes
         self._learn_secrets()
+        runs = self._supervisor.status()["pid"] is not None
         self._supervisor.reconfigure(config)
         words = ", ".join(f"{one['key']} {one['old']} -> {one['new']}" for one in changed)
-        later = (
-            any(one["key"].startswith(_AT_START) for one in changed) and self._supervisor.status()["pid"] is not None
-        )
+        later = runs and any(one["key"].startswith(_AT_START) for one in changed)
         told = f"{words}; the app gets it at its next start" if later else words or "nothing has changed"
         self._narrator.tell("config.reloaded", told)
         return {"changed": changed, "warnings": list(notes), "restart_needed": later}

@@ -8,7 +8,6 @@ import fcntl
 import os
 import re
 import stat
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -50,6 +49,8 @@ def runtime_dir(name: str, explicit: Path | None = None, *, environ: Mapping[str
         return Path(own) / "wolverine" / name
     if root:
         return RUN / name
+    import tempfile  # noqa: PLC0415 - half a megabyte that few need
+
     return Path(tempfile.gettempdir()) / f"wolverine-{os.geteuid()}" / name
 
 
