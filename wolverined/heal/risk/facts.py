@@ -93,6 +93,7 @@ def compare(*, file: Facts, old: Facts, new: Facts, words: Words) -> Iterator[st
     for kind in old.checks - new.checks:
         yield f"it removes {kind}"
     yield from _exits(old, new)
+    yield from _dropped(old, new)
 
 
 def _named(what: str, which: Iterable[str]) -> Iterator[str]:
@@ -163,6 +164,13 @@ def _exits(old: Facts, new: Facts) -> Iterator[str]:
     """A new way out of the function that stands before a check skips the check."""
     if _skipping(new) > _skipping(old):
         yield "it leaves the function before a check that follows"
+
+
+def _dropped(old: Facts, new: Facts) -> Iterator[str]:
+    """An error is soonest gone when what raised it is no longer done: `return {}`. A name put right is no loss."""
+    lost = old.names - new.names
+    if len(lost) > len(new.names - old.names):
+        yield from _named("it does without what these functions used", lost)
 
 
 def _skipping(facts: Facts) -> int:
