@@ -19,6 +19,9 @@ def config(invocation: Invocation) -> int:
 
 def init(invocation: Invocation) -> int:
     """`init NAME`."""
+    from wolverined.linux.runtime import check_name
+
+    check_name(invocation.args.name)
     return _hand_over("wolverined.config.init", invocation)
 
 

@@ -242,12 +242,12 @@ def _example(where: str) -> str:
 
 
 def toml_value(value: Any) -> str:
-    """Write a default as the file would have it."""
+    """Write a value as the file would have it."""
     if value is None:
         return "absent"
     if isinstance(value, tuple):
         return "[" + ", ".join(toml_value(item) for item in value) + "]"
-    return msgspec.json.encode(value, enc_hook=str).decode()
+    return msgspec.json.encode(value, enc_hook=str).decode().replace("\x7f", "\\u007f")  # JSON allows it bare, TOML not
 
 
 def _required_hint(where: str) -> str:
