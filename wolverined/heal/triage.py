@@ -121,6 +121,8 @@ def _restart_only(incident: Incident, *, traced: bool) -> str:
     if traced or incident.kind is IncidentKind.REPORT:
         return ""
     ended = incident.exit
+    if ended is None and incident.kind is IncidentKind.BOOT:
+        return "its program cannot be started at all, which no change of its source mends"
     if ended is not None and ended.signal is not None:
         if ended.signal in _STRANGERS:
             return f"someone ended it with {signal.Signals(ended.signal).name}"

@@ -120,8 +120,10 @@ def open_cgroup_hierarchy(name: str, *, state_dir: Path) -> CgroupHierarchy:
         _enable_controllers(directory)
         _try_to_join(directory)
         if elsewhere := _predecessor(state_dir, mount=mount, name=name, directory=directory):
-            locks.append(_claim(elsewhere))
-            places.append(elsewhere)
+            # A living supervisor of the same name and another state may sit there now: it has ended what it found.
+            with suppress(Conflict):
+                locks.append(_claim(elsewhere))
+                places.append(elsewhere)
         _note(state_dir, directory)
     except BaseException:
         for lock in locks:
