@@ -13,6 +13,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from wolverined.clock import Clock
 from wolverined.errors import Conflict, NotFound, WolverineError
 from wolverined.heal import transaction
@@ -86,9 +88,12 @@ class Conductor:
             Task.PROMOTE: self._promote,
         }
         try:
-            return await tasks[self._job.task]()
+            result = await tasks[self._job.task]()
         except WolverineError as error:
-            return Result(conclusion=Conclusion.FAILED, said=error.message, hint=error.hint, repair=self._job.repair)
+            result = Result(conclusion=Conclusion.FAILED, said=error.message, hint=error.hint, repair=self._job.repair)
+        # It becomes the note of an incident: an endpoint that echoes what it was sent must not write it there.
+        clean = self._redactor.text
+        return msgspec.structs.replace(result, said=clean(result.said), hint=clean(result.hint))
 
     async def _heal(self) -> Result:
         incident = self._incident()
@@ -124,6 +129,7 @@ class Conductor:
             snapshot=taken.snapshot,
             evidence=evidence,
             store=self._store,
+            clock=self._clock,
             redactor=self._redactor,
         )
         ladder = Ladder(
@@ -134,12 +140,13 @@ class Conductor:
             prove=prover.prove,
             ask=counsel.ask if self._job.ai else None,
             say=self._say,
+            clean=self._redactor.text,
         )
         try:
             async with asyncio.timeout(timeout_s):
                 return await ladder.climb(), ladder.why_not
         except TimeoutError:
-            return None, f"no proven repair within {timeout_s:g} s"
+            return None, f"no proven repair within {timeout_s:g} s; so far: {ladder.why_not}"
         finally:
             await prover.close()
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from wolverined.clock import Clock
 from wolverined.config.schema import Config
 from wolverined.errors import AdviserFailed, UsageError
 from wolverined.heal import windows
@@ -28,6 +29,7 @@ Answer = tuple[dict[str, Any], tuple[bytes, ...]]
 
 _ASK_S = 120.0
 _MARGIN_S = 30.0
+_SPARE_S = 2.0
 
 
 class _Reserve(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +54,7 @@ class Counsel:
         snapshot: The source.
         evidence: Redacted already.
         store: Holds the ledger.
+        clock: Monotonic time says what is left of the heal's.
         redactor: Takes secrets out of the source that is shown, and out of what comes back.
     """
 
@@ -63,6 +66,7 @@ class Counsel:
         snapshot: Snapshot,
         evidence: Evidence,
         store: Store,
+        clock: Clock,
         redactor: Redactor,
     ) -> None:
         self._open_adviser = open_adviser
@@ -71,6 +75,8 @@ class Counsel:
         self._evidence = evidence
         self._store = store
         self._redactor = redactor
+        self._clock = clock
+        self._until = clock.monotonic() + config.heal.timeout_s
 
     async def ask(self, prior: tuple[str, ...]) -> Proposal:
         """One proposal in mode `fast`.
@@ -89,7 +95,7 @@ class Counsel:
             "mode": "fast",
             "evidence": msgspec.to_builtins(self._evidence),
             "windows": [msgspec.to_builtins(window) for window in self._windows()],
-            "prior": list(prior),
+            "prior": [self._redactor.text(line) for line in prior],
             "models": msgspec.to_builtins(ai.models),
             "prices": msgspec.to_builtins(ai.prices),
             "limits": {
@@ -98,12 +104,16 @@ class Counsel:
                 "allow": list(heal.allow),
                 "deny": list(heal.deny),
             },
-            "timeout_s": _ASK_S,
+            "timeout_s": self._time_left(),
         }
         handlers = {"reserve": self._reserve, "settle": self._settle}
         async with self._open_adviser(handlers) as channel:
             answer = await channel.call("advise", args, timeout_s=heal.timeout_s + _MARGIN_S)
         return self._proposal(answer.body)
+
+    def _time_left(self) -> float:
+        """So that the adviser gives up by itself and says why, before the heal's own time is over."""
+        return max(1.0, min(_ASK_S, self._until - self._clock.monotonic() - _SPARE_S))
 
     def _proposal(self, body: dict[str, Any]) -> Proposal:
         text = body.get("text")

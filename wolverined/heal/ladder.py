@@ -62,6 +62,7 @@ class Ladder:
         prove: Tries one proposal on a copy.
         ask: Asks a model; None when none is configured.
         say: Tells the supervisor, and so the operator, of each step.
+        clean: Takes secrets out of what a trial saw: a verdict is stored, told, and shown to a model.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Ladder:
         prove: Prove,
         ask: Ask | None,
         say: Say,
+        clean: Callable[[str], str],
     ) -> None:
         self._config = config
         self._evidence = evidence
@@ -82,6 +84,7 @@ class Ladder:
         self._prove = prove
         self._ask = ask
         self._say = say
+        self._clean = clean
         self._prior: list[str] = []
         self._iteration = 0
         self.why_not = "no remedy fits"
@@ -118,7 +121,8 @@ class Ladder:
                 self.why_not = f"the model could not help: {error.message}"
                 await self._tell(self.why_not)
                 return
-        self.why_not = f"no proposal stood the trial in {self._config.heal.max_attempts} attempts"
+        last = f"; the last one: {self._prior[-1]}" if self._prior else ""
+        self.why_not = f"no proposal stood the trial in {self._config.heal.max_attempts} attempts{last}"
 
     async def _try(self, proposal: Proposal, sha256: str) -> Standing | None:
         """Record, check and prove one proposal; None when it was refused or refuted."""
@@ -181,17 +185,23 @@ class Ladder:
         return None
 
     async def _proven(self, proposal: Proposal, repair: Repair) -> Verdict:
-        async def rung(check: Check) -> None:
+        async def rung(seen: Check) -> None:
+            check = self._cleaned(seen)
             words = f"{check.rung} {check.name}: {check.baseline or 'not asked'} before, {check.patched} after"
             detail = f" ({check.detail})" if check.detail else ""
             fields = msgspec.to_builtins(check)
             await self._tell(words + detail, repair=repair.id, name="heal.step", fields=fields)
 
         try:
-            return await self._prove(proposal, rung)
+            verdict = await self._prove(proposal, rung)
         except WolverineError as error:
             # The trial itself failed (no sandbox, a runner that died): that says nothing about the patch.
-            return Verdict(outcome=Outcome.UNPROVABLE, reason=str(error))
+            verdict = Verdict(outcome=Outcome.UNPROVABLE, reason=str(error))
+        checks = tuple(map(self._cleaned, verdict.checks))
+        return msgspec.structs.replace(verdict, reason=self._clean(verdict.reason), checks=checks)
+
+    def _cleaned(self, check: Check) -> Check:
+        return msgspec.structs.replace(check, name=self._clean(check.name), detail=self._clean(check.detail))
 
     async def _tell(
         self, message: str, *, repair: str = "", name: str = "heal.step", fields: dict[str, Any] | None = None
