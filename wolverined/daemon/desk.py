@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import zlib
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import msgspec
 from wolverined.clock import Clock
 from wolverined.config.schema import Config
 from wolverined.daemon import standing
+from wolverined.daemon.hold import Hold
 from wolverined.daemon.narrator import Narrator
 from wolverined.errors import Conflict, StoreError
 from wolverined.heal.dispatch import Dispatcher
@@ -35,6 +37,9 @@ from wolverined.store import Store
 
 STALE_S = 1800.0
 """An incident that nobody repairs is closed as recovered when the app was well for so long."""
+
+BROKEN_S = 30.0
+"""How long an incident rests whose heal could not even be conducted."""
 
 STABLE_S = 1800.0
 """A verified repair that stood for so long is stable (the predecessor's 30 minutes)."""
@@ -91,10 +96,11 @@ class Desk:
         self._healing = healing
         self._serving = serving
         self._ai = ai
-        self._held_until = 0.0
+        self._hold = Hold(state_dir / "hold", clock=clock)
         self._current = ""  # the incident that a heal works on
         self._tails: dict[str, tuple[str, ...]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._not_before: dict[str, float] = {}  # monotonic; what broke is not taken up again at once
         self._tasks: set[asyncio.Task[Any]] = set()
         self._idle = asyncio.Event()  # no job is under way
         self._idle.set()
@@ -109,7 +115,7 @@ class Desk:
     @property
     def held_until(self) -> float:
         """Wall time until which heals are on hold; in the past when they are not."""
-        return self._held_until
+        return self._hold.until()
 
     def take(self, new: NewIncident, *, tail: tuple[str, ...] = ()) -> Incident | None:
         """Open or count an incident and see to it; None when the store could not take it."""
@@ -136,6 +142,11 @@ class Desk:
         """Decide what becomes of an open incident, and begin it."""
         if timer := self._timers.pop(incident.id, None):
             timer.cancel()
+        put_off_s = self._not_before.pop(incident.id, 0.0) - self._clock.monotonic()
+        if put_off_s > 0:
+            self._not_before[incident.id] = self._clock.monotonic() + put_off_s
+            self._later(incident.id, put_off_s)
+            return
         decision = self._decide(incident)
         if decision.action is Action.HEAL:
             self._claim(incident.id)
@@ -149,7 +160,7 @@ class Desk:
         decision = triage(
             incident,
             policy=self._config().heal.policy,
-            held_until=self._held_until,
+            held_until=self._hold.until(),
             quarantine=self._store.quarantine.get(incident.fingerprint),
             heal_running=bool(self._current),
             now=self._clock.wall(),
@@ -206,14 +217,26 @@ class Desk:
         """Run the ladder for one incident, whose turn it is, and act on how it ended."""
         self._healing(True)
         try:
+            job = self._job(Task.HEAL, incident=incident, report=report, dry_run=dry_run, asked=asked)
             self._store.incidents.update(incident.id, state=IncidentState.HEALING)
             self._narrator.tell("heal.started", f"healing: {describe(incident)}", incident=incident.id)
-            job = self._job(Task.HEAL, incident=incident, report=report, dry_run=dry_run, asked=asked)
             result = await self._work(job)
             self._conclude(incident, result, dry_run=dry_run)
+        except Exception as error:
+            # Whatever broke (a full disk, a file of the configuration that is gone): the incident must not stay
+            # `healing` for ever, nor be taken up again at once and break again at once.
+            self._put_off(incident, why=f"the heal broke: {error}")
+            raise
+        else:
             return result
         finally:
             self._yield_turn()
+
+    def _put_off(self, incident: Incident, *, why: str) -> None:
+        self._not_before[incident.id] = self._clock.monotonic() + BROKEN_S
+        with contextlib.suppress(StoreError):  # most likely what broke it; the next try says so again
+            if self._store.incidents.get(incident.id).state is IncidentState.HEALING:
+                self._store.incidents.update(incident.id, state=IncidentState.OPEN, note=why)
 
     async def _work(self, job: Job) -> Result:
         """Run one job; when its process was lost while a repair was watched, go on watching."""
@@ -321,7 +344,10 @@ class Desk:
             return incident
         if report:
             words = NewIncident(
-                fingerprint="operator-report", kind=IncidentKind.REPORT, error="operator's report", message=report[:500]
+                fingerprint=f"report-{zlib.crc32(' '.join(report.split()).encode()):08x}",
+                kind=IncidentKind.REPORT,
+                error="operator's report",
+                message=report[:500],
             )
             return self._store.incidents.open_or_count(words)
         return self._store.incidents.newest_open()
@@ -425,6 +451,9 @@ class Desk:
 
     async def tidy(self) -> None:
         """Promote repairs that stood, expire approvals that nobody gave, close what is long over."""
+        if self.torn and not self._current:
+            await self.recover()
+        await self._dispatcher.let_go()
         now = self._clock.wall()
         approval_s = self._config().heal.approval_s
         due = [
@@ -445,9 +474,9 @@ class Desk:
 
     def hold(self, seconds: float) -> float:
         """Put heals on hold for so long (0 lifts it); gives the wall time of its end."""
-        self._held_until = self._clock.wall() + seconds
+        self._hold.set(seconds)
         self._next(again=True)
-        return self._held_until
+        return self._hold.until()
 
     async def close(self) -> None:
         """Stop what is under way; the journal tells the next start where it stood."""

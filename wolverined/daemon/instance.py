@@ -14,6 +14,7 @@ from wolverined.clock import Clock
 from wolverined.config.schema import Config
 from wolverined.control.changes import Changes
 from wolverined.daemon.desk import Desk
+from wolverined.daemon.hold import LONGEST_S
 from wolverined.daemon.narrator import Narrator
 from wolverined.errors import NotFound, StoreError, UsageError, WolverineError
 from wolverined.heal.job import Conclusion, Result, Task
@@ -22,7 +23,6 @@ from wolverined.model import Backup, Change, Event, Incident, LogLine, Repair
 from wolverined.store import Store
 from wolverined.supervise.supervisor import Supervisor
 
-_LONGEST_HOLD_S = 7 * 86400.0
 _GOOD_ENDS = (Conclusion.HEALED, Conclusion.APPROVAL, Conclusion.OBSERVED, Conclusion.DONE)
 
 Reload = Callable[[], Awaitable[dict[str, Any]]]
@@ -232,8 +232,8 @@ class Daemon:
 
     async def _hold(self, args: dict[str, Any]) -> dict[str, Any]:
         seconds = args.get("for_s")
-        if not isinstance(seconds, int | float) or not 0 <= seconds <= _LONGEST_HOLD_S:
-            raise UsageError(f"hold needs for_s between 0 and {_LONGEST_HOLD_S:.0f}", hint="e.g. --for 10m")
+        if not isinstance(seconds, int | float) or not 0 <= seconds <= LONGEST_S:
+            raise UsageError(f"hold needs for_s between 0 and {LONGEST_S:.0f}", hint="e.g. --for 10m")
         until = self._desk.hold(float(seconds))
         self._narrator.tell("heal.hold", f"heals are on hold for {seconds:g} s" if seconds else "the hold is lifted")
         return {"held_until": until if seconds else None}

@@ -27,6 +27,7 @@ from wolverined.config.load import load
 from wolverined.config.schema import Config
 from wolverined.control.access import ADMIN_GROUP, VIEW_GROUP, Access, GroupIds
 from wolverined.control.server import SOCKET_NAME, Server
+from wolverined.daemon import standing
 from wolverined.daemon.desk import Desk
 from wolverined.daemon.instance import Daemon
 from wolverined.daemon.listener import Listener
@@ -161,6 +162,7 @@ class _Composition:
             app=self._supervisor,
             say=self._heal_says,
             roles=lambda role: self._role_plan(role, credentials),
+            torn=lambda: standing.torn(self._store),
         )
         desk = Desk(
             name=self._name,

@@ -73,16 +73,21 @@ class Dispatcher:
         app: What may be done to the app.
         say: Told what the heal says of its steps.
         roles: A plan for each name in ROLES, looked up when the role is asked for.
+        torn: Whether the journal says that the source may be half of one tree and half of another.
     """
 
-    def __init__(self, *, leaves: Leaves, app: AppControl, say: Say, roles: Callable[[str], RolePlan]) -> None:
+    def __init__(
+        self, *, leaves: Leaves, app: AppControl, say: Say, roles: Callable[[str], RolePlan], torn: Callable[[], bool]
+    ) -> None:
         self._leaves = leaves
         self._app = app
         self._say = say
         self._roles = roles
+        self._torn = torn
         self._turn = asyncio.Lock()
         self._number = 0
         self._session: _Session | None = None
+        self._left_down = False
 
     @property
     def busy(self) -> bool:
@@ -105,17 +110,29 @@ class Dispatcher:
                     # the app runs on files that might be half of one tree and half of another.
                     recovered, _, still = await self._conduct(msgspec.structs.replace(job, task=Task.RECOVER))
                     held = held or still
-                    result = msgspec.structs.replace(
-                        result, hint=recovered.said or result.hint, mixed=recovered.conclusion is Conclusion.FAILED
-                    )
-                if result.mixed:
-                    held = False  # nobody may run on half a tree
+                    result = msgspec.structs.replace(result, hint=recovered.said or result.hint)
+                result = msgspec.structs.replace(result, mixed=(lost or result.mixed) and self._is_torn())
+                if result.mixed and held:
+                    self._left_down, held = True, False  # nobody may run on half a tree
             finally:
                 if held:
                     # An operator who stopped the app meanwhile is obeyed: then it stays down.
                     with contextlib.suppress(WolverineError):
                         await self._app.release(timeout_s=1.0)
             return result
+
+    async def let_go(self) -> None:
+        """Release an app that was left down on half a tree, once the tree is whole."""
+        if self._left_down and not self._is_torn():
+            self._left_down = False
+            with contextlib.suppress(WolverineError):  # an operator who stopped it meanwhile is obeyed
+                await self._app.release(timeout_s=1.0)
+
+    def _is_torn(self) -> bool:
+        try:
+            return self._torn()
+        except WolverineError:
+            return True  # a journal that cannot be read is not known to be at its end
 
     async def _conduct(self, job: Job) -> tuple[Result, bool, bool]:
         """Give the result, whether the process was lost, and whether the app is still held down."""
