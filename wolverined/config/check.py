@@ -19,13 +19,13 @@ DIRECTORY = Path("/etc/wolverine")
 
 
 def main(args: argparse.Namespace) -> int:
-    """Check the file that `args.target` names; 0 when it can be used, 1 when it cannot."""
+    """Check the file that `args.target` names; 0 when it can be used, 78 when it cannot, as `wolverined run` ends."""
     path = locate(args.target)
     try:
         loaded = load(path)
     except ConfigError as error:
         _refuse(path, error, as_json=args.json)
-        return 1
+        return error.exit_code
     _accept(path, loaded, as_json=args.json)
     return 0
 
