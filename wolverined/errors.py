@@ -144,6 +144,10 @@ class StoreError(WolverineError):
     exit_code = 1
 
 
+class StoreBusy(StoreError):
+    """Another process keeps the store locked; whoever cannot wait tries again."""
+
+
 class OverBudget(WolverineError):
     """A model call does not fit into what is left of a budget; nothing was sent."""
 

@@ -4,7 +4,8 @@
 WAL, so that the reader of one process never waits for the writer of the other. Writes begin with
 BEGIN IMMEDIATE: a transaction that reads first and writes later gets SQLITE_BUSY at once, whatever
 the busy timeout (sqlite.org/wal.html). What fails to be written is counted, so that nothing is
-dropped in silence.
+dropped in silence. The supervisor never waits: its opening is a hasty one, whose rooms keep in memory
+what another process's lock refuses.
 """
 
 from __future__ import annotations
@@ -19,13 +20,16 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from wolverined.errors import StoreError
+from wolverined.errors import StoreBusy, StoreError
 from wolverined.store.migrations import MIGRATIONS, SEQUENCES
 
 T = TypeVar("T")
 
 BUSY_S = 5.0
 """How long a write waits for the other process; both keep their transactions to milliseconds."""
+
+HASTY_S = 0.02
+"""How long a hasty write waits; after one that found the file locked the next do not wait at all."""
 
 AFTER_LOSS = 1_000_000
 """Numbers of a file made anew start at a multiple of this: what a lost file had handed out is not known."""
@@ -51,10 +55,13 @@ class Database:
         lost: How many writes failed since the process began.
         lost_why: What the last of them failed of.
         moved_aside: Where a damaged predecessor lies, when this open found one.
+        hasty: A write that finds the file locked gives up almost at once, with StoreBusy; it is not counted as
+            lost, for the room whose it is keeps it.
     """
 
     def __init__(self, *, path: Path | None) -> None:
         self.path = path
+        self.hasty = False
         self.lost = 0
         self.lost_why = ""
         self.moved_aside: Path | None = None
@@ -63,14 +70,16 @@ class Database:
         self._connection: sqlite3.Connection | None = None
         self._depth = 0
         self._synchronous = ""
+        self._timeout_s = BUSY_S
 
     @classmethod
-    def open(cls, path: Path, *, floors: Callable[[], dict[str, int]] = dict) -> Database:
+    def open(cls, path: Path, *, floors: Callable[[], dict[str, int]] = dict, hasty: bool = False) -> Database:
         """Open `path`, make or migrate its schema, and move a damaged file aside.
 
         Args:
             path: The database file; its directory must exist.
             floors: Asked when the file is new: table -> the highest number known to be in use already.
+            hasty: Do not wait for another process once it is open; opening itself waits in any case.
 
         Raises:
             StoreError: The file cannot be opened or written, is from a newer version, or is damaged
@@ -90,6 +99,9 @@ class Database:
         except BaseException:
             database.close()
             raise
+        database.hasty = hasty
+        if hasty:
+            database._wait_at_most(HASTY_S)
         return database
 
     @classmethod
@@ -119,6 +131,7 @@ class Database:
                 the process, and a power cut may take the last of it (NORMAL).
 
         Raises:
+            StoreBusy: As StoreError, of a hasty opening while another process writes; it is not counted.
             StoreError: Nothing of the transaction was written; it is counted in `lost`.
         """
         with self._thread_lock:
@@ -140,6 +153,11 @@ class Database:
                 raise  # a constraint said no: the caller knows which and says it in its own words
             except sqlite3.Error as error:
                 raise self._counted(error) from error
+
+    @property
+    def nested(self) -> bool:
+        """Whether a transaction is open, which a `write` would join."""
+        return bool(self._depth)
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """All rows of one query.
@@ -240,6 +258,8 @@ class Database:
             connection.execute(f"PRAGMA synchronous = {wanted}")
             self._synchronous = wanted
         self._patiently(lambda: connection.execute("BEGIN IMMEDIATE"))
+        if self.hasty:
+            self._wait_at_most(HASTY_S)
 
     def _abandon(self) -> None:
         # SQLite may have rolled back by itself (disk full, I/O error); the first error is the one to tell.
@@ -253,7 +273,15 @@ class Database:
 
         The busy timeout alone is not enough: changing to WAL, recovery after a crash and the last
         closer's clean-up answer SQLITE_BUSY without asking the busy handler (sqlite.org/wal.html, 9).
+        A hasty one is not tried again, and after it found the file busy the next does not even wait once.
         """
+        if self.hasty:
+            try:
+                return work()
+            except sqlite3.OperationalError as error:
+                if _code(error) in _BUSY:
+                    self._wait_at_most(0.0)
+                raise
         deadline = time.monotonic() + BUSY_S
         while True:
             try:
@@ -263,15 +291,23 @@ class Database:
                     raise
                 time.sleep(0.005)
 
+    def _wait_at_most(self, seconds: float) -> None:
+        if seconds != self._timeout_s:
+            self._connected().execute(f"PRAGMA busy_timeout = {round(seconds * 1000):d}")
+            self._timeout_s = seconds
+
     def _counted(self, error: sqlite3.Error) -> StoreError:
         said = self._said(error)
+        if isinstance(said, StoreBusy):
+            return said
         self.lost += 1
         self.lost_why = said.message
         return said
 
     def _said(self, error: sqlite3.Error) -> StoreError:
         words, hint = _WORDS.get(_code(error), (str(error), ""))
-        return StoreError(f"the store {self.path or 'in memory'} fails: {words}", hint=hint)
+        kind = StoreBusy if self.hasty and _code(error) in _BUSY else StoreError
+        return kind(f"the store {self.path or 'in memory'} fails: {words}", hint=hint)
 
 
 class _Damaged(Exception):

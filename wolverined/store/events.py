@@ -53,6 +53,15 @@ class Events:
         """How many events are in memory only because the disk refuses them."""
         return len(self._waiting)
 
+    def settle(self) -> None:
+        """Try again to write what waits.
+
+        Raises:
+            StoreError: It waits on.
+        """
+        if self._waiting:
+            self._newest = max(self._newest, self._write_waiting().cursor)
+
     def append(
         self,
         name: str,

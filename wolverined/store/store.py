@@ -46,15 +46,21 @@ class Store:
         self.journal = Journal(database, clock=clock)
 
     @classmethod
-    def open(cls, state_dir: Path, *, clock: Clock) -> Store:
+    def open(cls, state_dir: Path, *, clock: Clock, hasty: bool = False) -> Store:
         """Open or make `store.db` in the state directory.
 
         A damaged file is moved to `store.db.corrupt-N` and a critical event says so.
 
+        Args:
+            state_dir: Where it lies.
+            clock: Labels what is written.
+            hasty: For who must never wait: incidents, rests and events that another process's lock refuses are
+                kept in memory, and written later (`settle`); other writes raise StoreBusy.
+
         Raises:
             StoreError: It cannot be used; see `volatile`.
         """
-        database = Database.open(state_dir / FILE, floors=lambda: _floors(state_dir))
+        database = Database.open(state_dir / FILE, floors=lambda: _floors(state_dir), hasty=hasty)
         try:
             store = cls(database, clock=clock)
         except StoreError:
@@ -87,6 +93,18 @@ class Store:
         """What the last failed write failed of."""
         return self._database.lost_why
 
+    @property
+    def waiting(self) -> int:
+        """How much is in memory only, until `settle` goes through."""
+        return self.incidents.waiting + self.quarantine.waiting + self.events.waiting
+
+    def settle(self) -> None:
+        """Try again to write what waits in memory; what cannot be written waits on."""
+        with contextlib.suppress(StoreError):
+            self.incidents.settle()
+            self.quarantine.settle()
+            self.events.settle()
+
     @contextlib.contextmanager
     def atomic(self) -> Iterator[None]:
         """Writes to several rooms that reach the disk together or not at all."""
@@ -94,7 +112,10 @@ class Store:
             yield
 
     def close(self) -> None:
-        """Close the file."""
+        """Write what waits, with patience, for nothing is left to be kept waiting; close the file."""
+        if self.waiting and self._database.path is not None:
+            self._database.hasty = False
+            self.settle()
         self._database.close()
 
 
