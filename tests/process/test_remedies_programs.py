@@ -233,7 +233,8 @@ HEALED: dict[str, tuple[str, Files]] = {
     "node: a brace missing in the middle": (
         "unbalanced-bracket",
         {
-            "main.js": "function a(x) {\n  if (x) {\n    return 1;\n  return 2;\n}\n\nfunction b() {\n  return a(0);\n}\n\nb();\n"
+            "main.js": "function a(x) {\n  if (x) {\n    return 1;\n  return 2;\n}\n\n"
+            "function b() {\n  return a(0);\n}\n\nb();\n"
         },
     ),
     "node: a brace missing at the end": (

@@ -59,8 +59,11 @@ def propose(evidence: Evidence, snapshot: Snapshot) -> list[Proposal]:
 
 
 def _traces(evidence: Evidence) -> list[Trace]:
-    traces = [evidence.incident.trace, *reversed(evidence.traces)]
-    return [trace for trace in traces if trace is not None][:MAX_TRACES]
+    traces: list[Trace] = []
+    for trace in (evidence.incident.trace, *reversed(evidence.traces)):
+        if trace is not None and trace not in traces and len(traces) < MAX_TRACES:
+            traces.append(trace)
+    return traces
 
 
 def _fixes(trace: Trace, workspace: Workspace) -> Iterator[Fix]:

@@ -17,17 +17,19 @@ import msgspec
 from wolverined.heal.remedies.clue import Clue, Fix, Place, Splice, splice
 from wolverined.heal.remedies.layout import CLOSERS, Layout, Token
 from wolverined.heal.remedies.sense import namespaces, oddities, senseless
-from wolverined.heal.remedies.tree import Source, shape
+from wolverined.heal.remedies.tree import Source
 from wolverined.heal.syntax import check_syntax
 
 NAME = "unbalanced-bracket"
 
-MAX_TRIED_BYTES = 32 * 1024 * 1024
+MAX_TRIED_BYTES = 64 * 1024 * 1024  # parsed again where they changed
+MAX_JUDGED_BYTES = 4 * 1024 * 1024  # of what parsed, read token by token, at some 500 kB/s
 
 _OPENED = re.compile(r"on line (\d+)$")
 _TRAILING = frozenset(";,:{") | frozenset(CLOSERS.values()) | {"=>"}
 _KEYWORDS = frozenset(("await", "case", "else", "new", "not", "return", "throw", "typeof", "yield"))
 _MAX_SUSPECTS = 8
+_MAX_TOKENS = 120  # a longer line was written by no hand
 _BRACKETS = frozenset(CLOSERS) | frozenset(CLOSERS.values())
 
 
@@ -71,11 +73,15 @@ def _best(source: Source, layout: Layout, line: int, opened: int) -> _Attempt | 
     if len(attempts) * len(source.data) > MAX_TRIED_BYTES:
         return None  # whoever has not tried all cannot say that there is only one
     groups: dict[bytes, tuple[int, int, _Attempt]] = {}
+    judged = 0
     for attempt in attempts:
         after = splice(source.data, (attempt.cut,))
-        found = shape(after, source.language)
+        found = source.shape_with(attempt.cut.start, attempt.cut.end, attempt.cut.text)
         if found is None or check_syntax(source.path, after) is not None:
             continue
+        judged += len(after)
+        if judged > MAX_JUDGED_BYTES:
+            return None
         repaired = Source(path=source.path, data=after, language=source.language)
         first, last = repaired.line_of(attempt.cut.start), repaired.line_of(attempt.cut.start + len(attempt.cut.text))
         if senseless(repaired, first, last, before=source):
@@ -103,18 +109,22 @@ def _attempts(source: Source, layout: Layout, line: int, opened: int) -> Iterato
             lines.setdefault(opener.line, 1)
     if layout.tokens:
         lines.setdefault(layout.tokens[-1].line, 1)
+    names = namespaces(source)
     for other, away in sorted(lines.items()):
         tokens = layout.on_line(other)
-        yield from _removals(source, tokens, away)
-        yield from _additions(source, layout, tokens, away)
+        if len(tokens) <= _MAX_TOKENS:
+            yield from _removals(source, tokens, away)
+            yield from _additions(layout, tokens, away, names)
 
 
 def _removals(source: Source, tokens: list[Token], away: int) -> Iterator[_Attempt]:
     for token in tokens:
         if token.kind not in _BRACKETS or token.kind == "${":
             continue
-        if token.kind == "{" and not _doubled(source, token):
-            continue  # without its brace the body of an `if` is its first statement: it parses, and is wrong
+        if token.kind in CLOSERS and not _doubled(source, token):
+            # Without its brace the body of an `if` is its first statement, without its bracket a call with a
+            # list is a subscript: it parses, and is wrong.
+            continue
         start, end = token.start, token.end
         if len(tokens) == 1:  # alone on its line: the line goes
             first, last = source.line_span(token.line)
@@ -126,14 +136,16 @@ def _removals(source: Source, tokens: list[Token], away: int) -> Iterator[_Attem
             yield _Attempt(away, 1, Splice(token.start, token.end, closer.encode()), what, token.line)
 
 
-def _may_close(source: Source, tokens: list[Token], index: int, closer: str) -> bool:
+def _may_close(tokens: list[Token], index: int, closer: str, source: Source, names: set[str]) -> bool:
     """Tell whether somebody may have meant to close a bracket right after a token."""
     token = tokens[index]
     if (token.kind == "{" and closer == "}") or token.kind in _KEYWORDS:
         return False
+    follows = tokens[index + 1].kind if index + 1 < len(tokens) else ";"
+    if CLOSERS.get(token.kind) == closer and follows not in _TRAILING:
+        return False  # `any([1, 2]:` never was `any()[1, 2]:`
     # `log(JSON.stringify(x)` never was `log(JSON).stringify(x)`: nobody hands over a module.
-    dotted = index + 1 < len(tokens) and tokens[index + 1].kind == "."
-    return not (dotted and source.data[token.start : token.end].decode(errors="replace") in namespaces(source))
+    return not (follows == "." and source.data[token.start : token.end].decode(errors="replace") in names)
 
 
 def _opens_block(layout: Layout, line: int) -> bool:
@@ -147,11 +159,12 @@ def _doubled(source: Source, token: Token) -> bool:
     return token.kind.encode() in (source.data[token.start - 1 : token.start], source.data[token.end : token.end + 1])
 
 
-def _additions(source: Source, layout: Layout, tokens: list[Token], away: int) -> Iterator[_Attempt]:
+def _additions(layout: Layout, tokens: list[Token], away: int, names: set[str]) -> Iterator[_Attempt]:
     """Add a bracket anywhere on a line, or a closing one on a line of its own below it."""
     if not tokens:
         return
-    line = tokens[-1].line
+    source, line = layout.source, tokens[-1].line
+    closers = {token.kind for token in tokens}
     trailing = len(tokens)
     while trailing and tokens[trailing - 1].kind in _TRAILING:
         trailing -= 1
@@ -161,10 +174,10 @@ def _additions(source: Source, layout: Layout, tokens: list[Token], away: int) -
         rank = 0 if index == trailing - 1 else 1 if index == len(tokens) - 1 else 2 if index >= trailing else 4
         for opener in openers:
             closer = CLOSERS[opener.kind]
-            if _may_close(source, tokens, index, closer):
+            if _may_close(tokens, index, closer, source, names):
                 yield _Attempt(away, rank, Splice(token.end, token.end, closer.encode()), f"adding `{closer}`", line)
         for kind, closer in CLOSERS.items():
-            if kind != "${" and token.kind != closer and any(other.kind == closer for other in tokens):
+            if kind != "${" and token.kind != closer and closer in closers:
                 cut = Splice(token.start, token.start, kind.encode())
                 yield _Attempt(away, 5, cut, f"adding `{kind}`", line)
     if source.language == "javascript" and _opens_block(layout, line):

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from wolverined.heal.remedies.tree import MAX_SOURCE_BYTES, Source, language_of
+from wolverined.heal.remedies.tree import MAX_DEPTH, MAX_SOURCE_BYTES, Source, language_of
 from wolverined.model import Frame, Snapshot, Trace
 
 MAX_PARSED_BYTES = 8 * 1024 * 1024  # for one proposal: about four seconds of parsing at the very worst
@@ -114,7 +114,8 @@ class Workspace:
         if language is None or file is None or len(file.data) > min(MAX_SOURCE_BYTES, self._budget):
             return None
         self._budget -= len(file.data)
-        return Source(path=path, data=file.data, language=language)
+        source = Source(path=path, data=file.data, language=language)
+        return source if source.depth <= MAX_DEPTH else None
 
 
 class Clue(msgspec.Struct, frozen=True, kw_only=True):

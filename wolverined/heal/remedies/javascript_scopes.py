@@ -33,8 +33,10 @@ _EXPRESSIONS = ("function_expression", "generator_function", "class")
 
 
 def javascript_scopes(source: Source) -> Scopes:
-    """Collect the names that a JavaScript file declares."""
-    scopes = Scopes(source, hides=_never)
+    """Collect the names that a JavaScript file declares, once."""
+    if isinstance(source.scopes, Scopes):
+        return source.scopes
+    source.scopes = scopes = Scopes(source, hides=_never)
     for node in source.root.walk():
         for scope, token in _declared_by(node):
             scopes.declare(scope, token)

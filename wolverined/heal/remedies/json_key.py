@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -31,6 +32,7 @@ from wolverined.heal.remedies.tree import Node, Source, language_of
 
 NAME = "misspelt-json-key"
 
+_MAX_READS = 40
 _UNDEFINED = re.compile(r"Cannot read propert(?:y|ies) of undefined \(reading '([^']+)'\)")
 _DESTRUCTURED = re.compile(r"Cannot destructure property '([^']+)' of '([^']+)' as it is undefined")
 _KEY = re.compile(r"'([^'\\]+)'$")
@@ -60,7 +62,7 @@ def propose(clue: Clue) -> Fix | None:
     for language, reads in (("javascript", _javascript_reads), ("python", _python_reads)):
         for source, place in clue.spots(language):
             slips: dict[_Slip, _Read] = {}
-            for read in reads(clue, source, place.line):
+            for read in islice(reads(clue, source, place.line), _MAX_READS):
                 for slip in _slips(clue, source, read):
                     slips.setdefault(slip, read)
             if len(slips) == 1:

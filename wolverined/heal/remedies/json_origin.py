@@ -22,6 +22,7 @@ from wolverined.heal.remedies.tree import Node, Source
 
 _MAX_HOPS = 6
 _MAX_NAMES = 40
+_MAX_FILES = 40
 _NOT_CONFIGURATION = ("package.json", "package-lock.json", "tsconfig.json", "jsconfig.json")
 
 
@@ -88,13 +89,12 @@ def origins(workspace: Workspace, source: Source, node: Node, hops: int = 0) -> 
 
 def configurations(workspace: Workspace) -> list[str]:
     """List the JSON files that the code names and that may be configuration."""
-    return [
+    named = [
         path
         for path in workspace.paths
-        if path.endswith(".json")
-        and posixpath.basename(path) not in _NOT_CONFIGURATION
-        and workspace.mentions(posixpath.basename(path).removesuffix(".json"))
+        if path.endswith(".json") and posixpath.basename(path) not in _NOT_CONFIGURATION
     ]
+    return [path for path in named[:_MAX_FILES] if workspace.mentions(posixpath.basename(path).removesuffix(".json"))]
 
 
 def _step(source: Source, node: Node) -> tuple[Node | None, Step | None]:

@@ -133,7 +133,9 @@ def agreed(
         return hint
     # The runtime is more generous than we are: it takes `ln` for `l`, and `man` for `max`.
     shortest = _SHORT if hint in own else _SHORT + 1
-    likely = min(len(wrong), len(hint)) >= shortest and not differ(wrong, hint)
+    limit = (len(wrong) + len(hint) + 3) // 6  # CPython's own limit (Lib/traceback.py), else it is forged
+    a, b = fold(wrong)[:MAX_NAME], fold(hint)[:MAX_NAME]
+    likely = min(len(a), len(b)) >= shortest and not differ(wrong, hint) and distance(a, b, limit=limit) <= limit
     exists = hint in names or (not complete and slips(wrong, hint) is not None)
     return hint if exists and likely and not close else None
 

@@ -48,8 +48,10 @@ _TARGETS = {
 
 
 def python_scopes(source: Source) -> Scopes:
-    """Collect the names that a Python file declares."""
-    scopes = Scopes(source, hides=_hides)
+    """Collect the names that a Python file declares, once."""
+    if isinstance(source.scopes, Scopes):
+        return source.scopes
+    source.scopes = scopes = Scopes(source, hides=_hides)
     shared = _shared_names(source)
     for node in source.root.walk():
         for token in _declared_by(node):

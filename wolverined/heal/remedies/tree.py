@@ -20,6 +20,7 @@ import tree_sitter_javascript
 import tree_sitter_python
 
 MAX_SOURCE_BYTES = 512 * 1024
+MAX_DEPTH = 400  # nobody writes deeper; what asks a node for its ancestors relies on it
 
 _GRAMMARS = {
     "javascript": tree_sitter.Language(tree_sitter_javascript.language()),
@@ -102,19 +103,44 @@ class Source:
         language: "python" or "javascript".
         root: The tree.
         broken: Whether the grammar found an error.
+        depth: How deep its nodes nest.
+        scopes: The names that it declares, kept by whoever collects them first.
     """
+
+    scopes: object = None
 
     def __init__(self, *, path: str, data: bytes, language: str) -> None:
         self.path = path
         self.data = data
         self.language = language
-        self.root, self.broken = _grow(data, language)
+        self._tree = tree_sitter.Parser(_GRAMMARS[language]).parse(data)
+        self.broken = self._tree.root_node.has_error
+        self.root, self.depth = _grow(self._tree)
         self._starts = [0, *(match.end() for match in _NEWLINE.finditer(data))]
 
     @property
     def lines(self) -> int:
         """How many lines the file has."""
         return len(self._starts)
+
+    def shape_with(self, start: int, end: int, text: bytes) -> bytes | None:
+        """Return the `shape` of this file with some bytes replaced, for the price of what changes."""
+        tree = self._tree.copy()
+        tree.edit(
+            start_byte=start,
+            old_end_byte=end,
+            new_end_byte=start + len(text),
+            start_point=self._point(start),
+            old_end_point=self._point(end),
+            new_end_point=self._point(start, text),
+        )
+        after = self.data[:start] + text + self.data[end:]
+        return _shape(tree_sitter.Parser(_GRAMMARS[self.language]).parse(after, tree))
+
+    def _point(self, offset: int, text: bytes = b"") -> tuple[int, int]:
+        rows = self.data.count(b"\n", 0, offset) + text.count(b"\n")
+        line = self.data[self.data.rfind(b"\n", 0, offset) + 1 : offset] + text
+        return rows, len(line) - line.rfind(b"\n") - 1
 
     def text(self, node: Node) -> str:
         """Return the text of a node."""
@@ -182,7 +208,10 @@ def shape(data: bytes, language: str) -> bytes | None:
     Two repairs of one file whose shapes are the same are the same repair: they differ in where a comma or
     a blank stands, or in brackets around what is one expression anyway, not in what holds what.
     """
-    tree = tree_sitter.Parser(_GRAMMARS[language]).parse(data)
+    return _shape(tree_sitter.Parser(_GRAMMARS[language]).parse(data))
+
+
+def _shape(tree: tree_sitter.Tree) -> bytes | None:
     if tree.root_node.has_error:
         return None
     # Not `str(root_node)`: it recurses in C and overflows the stack on a few thousand nested brackets.
@@ -205,20 +234,22 @@ def _mark(node: tree_sitter.Node | None, bracket: str) -> bytes:
     return f"{bracket}{node.type}".encode()
 
 
-def _grow(data: bytes, language: str) -> tuple[Node, bool]:
-    tree = tree_sitter.Parser(_GRAMMARS[language]).parse(data)
+def _grow(tree: tree_sitter.Tree) -> tuple[Node, int]:
     cursor = tree.walk()
     root = _copy(cursor, None)
-    node = root
+    node, depth, deepest = root, 0, 0
     while True:
         if cursor.goto_first_child():
             node = _copy(cursor, node)
+            depth += 1
+            deepest = max(deepest, depth)
             continue
         while not cursor.goto_next_sibling():
             if not cursor.goto_parent():
-                return root, tree.root_node.has_error
+                return root, deepest
             assert node.parent is not None
             node = node.parent
+            depth -= 1
         node = _copy(cursor, node.parent)
 
 
