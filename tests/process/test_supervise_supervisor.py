@@ -30,10 +30,11 @@ from wolverined.config.schema import ProbeTable, RestartTable, StopScope, StopTa
 from wolverined.errors import AccessDenied, Conflict, SpawnError, TimedOut
 from wolverined.linux.group import MARK
 from wolverined.linux.leaf import Hierarchy
-from wolverined.model import AppState, LogLine
+from wolverined.model import AppState, Exit, LogLine
 from wolverined.sense import probes
 from wolverined.supervise import output, stopping
 from wolverined.supervise import port as ports
+from wolverined.supervise.supervisor import Supervisor
 
 
 def play(scenario: Coroutine[Any, Any, None]) -> None:
@@ -297,6 +298,60 @@ def test_a_killed_app_is_back_at_once(hierarchy: Hierarchy, place: Path) -> None
             (ended,) = run.told.exits
             assert (ended.signal, ended.code, ended.asked, ended.ready, ended.oom) == (9, None, False, True, False)
             assert run.told.order.index("exited 1") < run.told.order.index("started 2")
+
+    play(scenario())
+
+
+def test_a_restart_does_not_wait_for_who_is_told_of_the_exit(any_hierarchy: Hierarchy, place: Path) -> None:
+    """When a listener hears of an end, the next generation runs already; it is told of that one afterwards."""
+
+    class Slow(Recorder):
+        """Looks at what runs while it is told of an end."""
+
+        running: tuple[object, object] = (None, None)
+        supervisor: Supervisor
+
+        def exited(self, exit: Exit) -> None:  # noqa: A002 - the vocabulary's word
+            """Keep it, and what runs now."""
+            status = self.supervisor.status()
+            self.running = (status["generation"], status["pid"])
+            assert "started 2" not in self.order
+            super().exited(exit)
+
+    async def scenario() -> None:
+        slow = Slow()
+        config = configured(python(SERVER), place, port=free_port())
+        async with supervised(config, any_hierarchy, listener=slow) as run:
+            slow.supervisor = run.supervisor
+            await run.supervisor.start()
+            os.kill(run.pid, signal.SIGKILL)
+            await run.until_state(AppState.READY)
+            await run.until(lambda: len(slow.starts) == 2)
+            assert slow.running == slow.starts[1]
+            assert slow.order.index("exited 1") < slow.order.index("started 2")
+
+    play(scenario())
+
+
+def test_a_listener_with_a_fault_keeps_nobody_from_hearing_the_rest(any_hierarchy: Hierarchy, place: Path) -> None:
+    """The fault is told, the next words are told, and the app is back."""
+
+    class Faulty(Recorder):
+        """Breaks at every end."""
+
+        def exited(self, exit: Exit) -> None:  # noqa: A002, ARG002 - as the protocol names it
+            """Break."""
+            raise RuntimeError("no ears")
+
+    async def scenario() -> None:
+        faults: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
+        config = configured(python(SERVER), place, port=free_port())
+        async with supervised(config, any_hierarchy, listener=Faulty()) as run:
+            await run.supervisor.start()
+            os.kill(run.pid, signal.SIGKILL)
+            await run.until(lambda: len(run.told.starts) == 2)
+            assert str(faults[0]["exception"]) == "no ears"
 
     play(scenario())
 

@@ -18,7 +18,7 @@ from wolverined.model import AppState, Exit, IncidentKind, LogLine
 
 
 class Listener(Protocol):
-    """Who is told what happens. Everything is called in the event loop and must not block."""
+    """Who is told what happens, in order, once it has been acted on. Called in the event loop; must not block."""
 
     def state_changed(self, old: AppState, new: AppState, *, why: str) -> None:
         """The word that users see has changed."""
@@ -29,7 +29,7 @@ class Listener(Protocol):
         ...
 
     def exited(self, exit: Exit) -> None:  # noqa: A002 - the vocabulary's word
-        """A generation has ended, asked or not. Told before the next one starts."""
+        """A generation has ended, asked or not. Told before `generation_started` of the next."""
         ...
 
     def waits(self, delay_s: float, *, why: str, loop: bool) -> None:

@@ -17,6 +17,9 @@ from wolverined.config.schema import RestartTable
 from wolverined.model import AppState
 from wolverined.supervise.backoff import CLEAR, Backoff, failed
 
+READY_WHY = "ready"
+"""`Life.why` of a generation whose startup probe has passed, until something else happens."""
+
 
 class Phase(StrEnum):
     """Where the machine stands; `shown` turns it into the word that users see."""
@@ -395,7 +398,7 @@ def _of_generation(
         case PortTaken(_, why, chance) if may_spawn(life, event.generation):
             return _again(life, chance=chance, now=now, table=table, why=why)
         case Ready() if life.phase is Phase.STARTING and life.alive:
-            life = _set(life, phase=Phase.UP, was_ready=True, why="ready")
+            life = _set(life, phase=Phase.UP, was_ready=True, why=READY_WHY)
             return _arm(life, table.reset_s, now)
         case Hung(_, why) if life.phase is Phase.UP:
             return _end(life, How.ABORT, trouble=True, why=why)

@@ -34,6 +34,7 @@ from wolverined.supervise.interfaces import Listener, ProbeEvents, Prober, Probe
 from wolverined.supervise.lifecycle import Arm, End, How, Life, Phase, Spawn, may_spawn, shown, step
 from wolverined.supervise.output import Output, Ring
 from wolverined.supervise.status import describe, exit_words, passing
+from wolverined.supervise.telling import Telling, complain, say
 
 __all__ = ["Listener", "Supervisor"]
 
@@ -87,12 +88,13 @@ class Supervisor:
             runtime_dir=runtime_dir,
             hooks_dir=hooks_dir,
             base=os.environ if base is None else base,
-            output=Output(clock=clock, sink=lambda line: self._tell(listener.line, line), ring=self.ring),
+            output=Output(clock=clock, sink=lambda line: say(listener.line, line), ring=self.ring),
             prober_factory=prober_factory,
         )
         self._life = Life()
         self._events: deque[lifecycle.LifeEvent] = deque()
         self._feeding = False
+        self._telling = Telling()
         self._changed = Bell()
         self._generation: Generation | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -200,7 +202,7 @@ class Supervisor:
             try:
                 self._probe(running, self._setting.prober_factory(target))
             except (SpawnError, OSError) as error:
-                self._complain(error)  # it runs on unwatched until the next start, and that is told
+                complain(error)  # it runs on unwatched until the next start, and that is told
 
     @property
     def state(self) -> AppState:
@@ -246,7 +248,7 @@ class Supervisor:
     # --- the machine
 
     def _feed(self, event: lifecycle.LifeEvent) -> None:
-        """Take one event; what it leads to is done before this returns, in order, also when it feeds more."""
+        """Take one event: what it leads to is done, also when it feeds more, and then told: no start waits for that."""
         self._events.append(event)
         if self._feeding:
             return
@@ -257,6 +259,7 @@ class Supervisor:
         finally:
             self._feeding = False
         self._changed.ring()
+        self._telling.speak()
 
     def _step(self, event: lifecycle.LifeEvent) -> None:
         before = shown(self._life)
@@ -313,7 +316,7 @@ class Supervisor:
         if stranger is None:
             self._launch(number)
             return
-        self._tell(self._listener.port_taken, stranger)
+        self._telling.note(self._listener.port_taken, stranger)
         self._feed(lifecycle.PortTaken(number, ports.named(stranger), self._rng.random()))
 
     def _launch(self, number: int) -> None:
@@ -340,7 +343,7 @@ class Supervisor:
             return
         assert isinstance(error, SpawnError)
         self._spawn_error = error
-        self._tell(self._listener.cannot_start, error)
+        self._telling.note(self._listener.cannot_start, error)
         self._feed(lifecycle.SpawnFailed(number, str(error)))
 
     def _probe(self, generation: Generation, prober: Prober) -> None:
@@ -366,7 +369,7 @@ class Supervisor:
         asked = life.phase is Phase.ENDING and life.how is not How.SWEEP
         exit_ = generation.ended(status, asked=asked, ready=life.was_ready)
         self._last_exit = exit_words(exit_)
-        self._tell(self._listener.exited, exit_)
+        self._telling.note(self._listener.exited, exit_)  # told first of all that the end leads to
 
     async def _end(self, generation: Generation, how: How) -> None:
         child, leaf = generation.child, generation.leaf
@@ -411,7 +414,7 @@ class Supervisor:
 
     def _on_hung(self, generation: Generation, detail: str) -> None:
         if generation is self._generation and self._life.phase is Phase.UP:
-            self._tell(self._listener.probe_failed, IncidentKind.HANG, detail)
+            self._telling.note(self._listener.probe_failed, IncidentKind.HANG, detail)
             self._feed(lifecycle.Hung(generation.number, f"it hung: {detail}"))
 
     def _on_unready(self, generation: Generation, detail: str) -> None:
@@ -486,14 +489,9 @@ class Supervisor:
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._complain(error)
+            complain(error)
 
     def _tell(self, call: Callable[..., None], *args: object, **kwargs: object) -> None:
-        try:
-            call(*args, **kwargs)
-        except Exception as error:
-            # Whoever listens may have a fault; supervision goes on all the same, and the fault is told.
-            self._complain(error)
-
-    def _complain(self, error: BaseException) -> None:
-        asyncio.get_running_loop().call_exception_handler({"message": "supervision met a fault", "exception": error})
+        self._telling.note(call, *args, **kwargs)
+        if not self._feeding:
+            self._telling.speak()
