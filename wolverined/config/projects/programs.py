@@ -52,12 +52,12 @@ def start_of(line: str, project: Project, *, origin: str, known: Mapping[str, st
     if script is not None:
         followed = _follow(script, words, inner, known={**known, **taken.environment}, depth=depth)
         return _merged(followed, taken, project)
-    argv, language, entry, note = _argv(words, inner)
     if flag := next((word for word in words if _SECRET_FLAG.match(word) and looks_secret(word.partition("=")[0])), ""):
         raise Refused(
             f"passes a secret on the command line ({flag.partition('=')[0]}), where every user of the machine sees it; "
             "move it into a file of variables"
         )
+    argv, language, entry, note = _argv(words, inner)
     port = port_in(argv)
     start = Start(
         command=tuple(argv),

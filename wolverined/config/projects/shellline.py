@@ -82,7 +82,7 @@ class _Reader:
             return known
 
         expanded = _VARIABLE.sub(value, word)
-        if "$" in _VARIABLE.sub("", word):
+        if "$" in _VARIABLE.sub(lambda found: found[3] or "", word):
             raise Refused(f"holds {word!r}, which only a shell can expand")
         if word.startswith("~") or re.search(r"[*?]", word):
             raise Refused(f"holds {word!r}, which only a shell can expand")
