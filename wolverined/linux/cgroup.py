@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Leaves made of cgroups (v2, pure or hybrid hosts): nothing that forks out of one can escape it.
 
-Joining is the child's work (see `process`), so that no fork can slip away between start and move.
+A child is born in its leaf (see `clone`), or its own first act is to join it (see `process`), so that no
+fork can slip away between start and move.
 Whether a leaf is empty is told by the kernel (POLLPRI on `cgroup.events`), never found by looking again.
 Sources: Documentation/admin-guide/cgroup-v2.rst, cgroups(7).
 """
@@ -50,15 +51,20 @@ class CgroupLeaf:
         self._busy = busy
         self._kill_file = kill_file
 
+    def cradle(self) -> int:
+        """The cgroup's directory, for clone3(2)."""
+        return os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
     def entrance(self) -> int:
         """The cgroup's `cgroup.procs`: the kernel checks the rights of us who opened it, not of who writes."""
         return os.open(self.path / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
 
     def admit(self, pid: int) -> None:
-        """Put the child in from outside as well, so that it is in when this returns.
+        """Put a child that was not born in it in from outside as well, so that it is in when this returns.
 
         The shim joins by itself, before anything can fork; but until it has run that far, a kill would
-        miss it and the leaf would look empty. Costs 12 us.
+        miss it and the leaf would look empty. Whoever moves first after a quiet time waits for a grace
+        period of the kernel (8 to 20 ms), which is why children are born here where that is possible.
         """
         with suppress(ProcessLookupError):  # it has ended already
             _write(self.path / "cgroup.procs", str(pid))

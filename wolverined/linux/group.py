@@ -89,6 +89,9 @@ class GroupLeaf:
         self._hierarchy = hierarchy
         self._killing = False
 
+    def cradle(self) -> None:
+        """There is no cgroup to be born in."""
+
     def entrance(self) -> None:
         """There is nothing to join."""
 

@@ -51,6 +51,10 @@ class Leaf(Protocol):
         """Variables that a program started here must carry so that it can be found again; often none."""
         ...
 
+    def cradle(self) -> int | None:
+        """A cgroup's open directory that a child can be born in; the caller closes it. None: there is none."""
+        ...
+
     def entrance(self) -> int | None:
         """A file descriptor through which a child joins by writing `0`; the caller closes it. None: no need."""
         ...

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """The one place that starts programs: born in their leaf, with no capability, under their own user.
 
-A start goes supervisor -> `/bin/sh` (joins the leaf) -> `setpriv` (sheds power, changes the user) -> the
-program, by exec all the way, so the pid never changes. What can be known to fail is said before
-anything is started (`program`); death comes through a pidfd in the event loop.
+A start goes clone into the leaf (`clone`) -> `setpriv` (sheds power, changes the user) -> the program, by
+exec all the way, so the pid never changes; where there is no cgroup, or the kernel refuses that clone,
+`/bin/sh` stands in for it and joins the leaf. What can be known to fail is said before anything is
+started (`program`); death comes through a pidfd in the event loop.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Self
 import msgspec
 
 from wolverined.errors import SpawnError
-from wolverined.linux import proc, program
+from wolverined.linux import clone, proc, program
 from wolverined.linux.credentials import CAP_SETGID, CAP_SETPCAP, CAP_SETUID, Credentials
 from wolverined.linux.leaf import Leaf
 
@@ -235,15 +236,9 @@ def spawn(
         pipes = _Pipes() if capture_output else _NoPipes()
         name = Path(argv[0]).name
         command, environment = [*shed, *start.argv], {**env, **leaf.mark}
-        child = _start(command, leaf=leaf, cwd=start.cwd, env=environment, keep_fds=keep_fds, pipes=pipes, name=name)
+        return _start(command, leaf=leaf, cwd=start.cwd, env=environment, keep_fds=keep_fds, pipes=pipes, name=name)
     except (OSError, ValueError) as error:
         raise program.explain(error, argv=argv, cwd=cwd) from error
-    try:
-        leaf.admit(child.pid)
-    except OSError as error:
-        child.close()
-        raise program.explain(error, argv=argv, cwd=cwd) from error
-    return child
 
 
 def _start(
@@ -256,11 +251,55 @@ def _start(
     pipes: _Pipes | _NoPipes,
     name: str,
 ) -> Child:
+    with pipes:
+        born = _born(command, leaf=leaf, cwd=cwd, env=env, keep_fds=keep_fds, pipes=pipes)
+        pid, pidfd = born or _joined(command, leaf=leaf, cwd=cwd, env=env, keep_fds=keep_fds, pipes=pipes)
+        stdout, stderr = pipes.take()
+    child = Child(pid=pid, pidfd=pidfd, stdout=stdout, stderr=stderr, name=name)
+    if born is None:
+        try:
+            leaf.admit(pid)
+        except OSError:
+            child.close()
+            raise
+    return child
+
+
+def _born(
+    command: Sequence[str],
+    *,
+    leaf: Leaf,
+    cwd: str | None,
+    env: Mapping[str, str],
+    keep_fds: Sequence[int],
+    pipes: _Pipes | _NoPipes,
+) -> tuple[int, int] | None:
+    """Make a child that is in its leaf from its first instant; its pid and pidfd, or None when that cannot be."""
+    cradle = leaf.cradle()
+    if cradle is None:
+        return None
+    try:
+        stdout, stderr = pipes.out_write, pipes.err_write
+        become = clone.Program(argv=command, env=env, cwd=cwd, stdout=stdout, stderr=stderr, keep_fds=keep_fds)
+        return clone.start(become, cgroup=cradle)
+    finally:
+        os.close(cradle)
+
+
+def _joined(
+    command: Sequence[str],
+    *,
+    leaf: Leaf,
+    cwd: str | None,
+    env: Mapping[str, str],
+    keep_fds: Sequence[int],
+    pipes: _Pipes | _NoPipes,
+) -> tuple[int, int]:
+    """Make a child that joins its leaf by itself, before it becomes the program; its pid and pidfd."""
     with ExitStack() as stack:
         entrance = leaf.entrance()
         if entrance is not None:
             stack.callback(os.close, entrance)
-        stack.enter_context(pipes)
         # A real fork (preexec_fn, user=) would copy our page tables and leak ambient capabilities;
         # this is vfork and exec.
         process = subprocess.Popen(
@@ -274,9 +313,7 @@ def _start(
             start_new_session=True,
         )
         process.returncode = 0  # the pidfd reaps it: Popen shall neither warn nor wait
-        pidfd = _pidfd_of(process.pid)
-        stdout, stderr = pipes.take()
-    return Child(pid=process.pid, pidfd=pidfd, stdout=stdout, stderr=stderr, name=name)
+        return process.pid, _pidfd_of(process.pid)
 
 
 def _pidfd_of(pid: int) -> int:
