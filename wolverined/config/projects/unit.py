@@ -204,6 +204,8 @@ def _command(unit: Unit, home: str, environment: Mapping[str, str], notes: list[
         notes.append(f"{', '.join(unknown)}: nothing is put in for variables here; write the value")
     if "@" in prefixes and len(words) > 1:
         del words[1]  # what the program is told that it is called
+    if not words or not words[0]:
+        raise UsageError(f"the ExecStart of {unit.path} names no program", hint="mend the unit")
     return tuple(words)
 
 
