@@ -8,6 +8,8 @@ import contextlib
 import json
 import os
 import socket
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,17 @@ from support.places import eventually_async
 from wolverined.errors import SpawnError
 from wolverined.linux.peer import Peer
 from wolverined.redact import Redactor
-from wolverined.sense.reports import MAX_CONNECTIONS, MAX_LINE, CrashReport, ReportServer
+from wolverined.sense.reports import (
+    ARRIVALS,
+    CRASHES,
+    LINES,
+    MAX_CONNECTIONS,
+    MAX_LINE,
+    CrashLine,
+    CrashReport,
+    ReportServer,
+    read_crash,
+)
 
 CRASH = {
     "type": "crash",
@@ -44,21 +56,27 @@ class Story:
     """A server, what it heard, and a way to say something to it."""
 
     def __init__(self, directory: Path, **options: Any) -> None:
-        redactor = Redactor()
         self.heard: list[CrashReport] = []
+        self.raw: list[CrashLine] = []
         self.path = directory / "r.sock"
         self.server = ReportServer(
             self.path,
             **{
                 "app_uid": os.geteuid(),
-                "on_crash": self.heard.append,
-                "redact": redactor.request,
-                "redact_text": redactor.text,
+                "on_crash": self.hear,
                 "generation": lambda: 7,
                 "now": lambda: 1234.5,
             }
             | options,
         )
+
+    def hear(self, told: CrashLine) -> None:
+        """Keep a crash report, and read it if it can be read."""
+        redactor = Redactor()
+        self.raw.append(told)
+        report = read_crash(told, redact=redactor.request, redact_text=redactor.text)
+        if report is not None:
+            self.heard.append(report)
 
     async def say(self, data: bytes) -> None:
         """Connect, write, hang up, and wait until all of it was read."""
@@ -189,24 +207,140 @@ def test_any_field_may_hold_anything(tmp_path: Path, field: str) -> None:
 @given(st.lists(st.binary(max_size=80), max_size=10))
 def test_any_bytes_are_survived(lines: list[bytes]) -> None:
     """Without a socket: whatever a peer writes, nothing is raised."""
-    heard: list[CrashReport] = []
-    server = ReportServer(Path("/unused"), app_uid=0, on_crash=heard.append, redact=lambda r: r)
+    heard: list[CrashLine] = []
+    server = ReportServer(Path("/unused"), app_uid=0, on_crash=heard.append)
     for each in lines:
-        server.take(each, Peer(pid=1, uid=0, gid=0, groups=()))
+        assert server.take(each, Peer(pid=1, uid=0, gid=0, groups=()))
+        read_crash(CrashLine(line=each), redact=lambda request: request)
     assert server.counts.lines == sum(1 for each in lines if each.strip())
 
 
-def test_a_flood_is_dropped_and_counted(tmp_path: Path) -> None:
-    """A burst of 200 lines, then 100 a second."""
+def test_a_flood_is_hung_up_on_and_counted(tmp_path: Path) -> None:
+    """So many lines at once, for all connections together; time gives room again."""
+    now = [0.0]
+    burst, per_second = LINES
+
+    async def story(told: Story) -> None:
+        counts = told.server.counts
+        await told.say(line({"type": "loop"}) * (burst // 2))
+        await told.say(line({"type": "loop"}) * burst)
+        assert (counts.other, counts.too_fast, counts.hung_up) == (burst, burst // 2, 1)
+        await told.say(line({"type": "loop"}))
+        assert (counts.too_fast, counts.hung_up) == (burst // 2 + 1, 2)
+        now[0] += 1
+        await told.say(line({"type": "loop"}) * int(per_second))
+        assert counts.hung_up == 2
+
+    run(tmp_path, story, monotonic=lambda: now[0])
+
+
+def test_lines_with_nothing_in_them_cost_as_much_as_others(tmp_path: Path) -> None:
+    """A quarter of a million line ends are not looked at one by one."""
+
+    async def story(told: Story) -> None:
+        await told.say(b"\n" * (256 << 10))
+        assert (told.server.counts.lines, told.server.counts.hung_up) == (0, 1)
+        assert told.server.counts.too_fast >= (64 << 10) - LINES[0]
+
+    run(tmp_path, story, monotonic=lambda: 0.0)
+
+
+def test_crash_reports_have_a_measure_of_their_own(tmp_path: Path) -> None:
+    """A flood of them leaves other lines alone, and is bounded sooner."""
+
+    async def story(told: Story) -> None:
+        await told.say(line(CRASH) * 100)
+        counts = told.server.counts
+        assert (counts.crashes, counts.hung_up, counts.too_fast) == (CRASHES[0], 1, 100 - CRASHES[0])
+        await told.say(line({"type": "loop"}))
+        assert (counts.other, counts.hung_up) == (1, 1)
+
+    run(tmp_path, story, monotonic=lambda: 0.0)
+
+
+def test_who_comes_too_often_waits_in_the_queue_of_the_kernel(tmp_path: Path) -> None:
+    """Connections beyond the measure are taken later, none is lost."""
     now = [0.0]
 
     async def story(told: Story) -> None:
-        await told.say(line({"type": "loop"}) * 500)
-        assert (told.server.counts.other, told.server.counts.too_fast) == (200, 300)
-        now[0] += 1
-        await told.say(line({"type": "loop"}))
+        for _ in range(ARRIVALS[0]):
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.connect(str(told.path))
+                told.server.hear()
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(str(told.path))
+            sock.sendall(line(CRASH))
+            told.server.hear()
+            assert (told.heard, told.server.counts.connections) == ([], ARRIVALS[0])
+            now[0] += 1
+            await eventually_async(lambda: told.heard)
 
-    assert run(tmp_path, story, monotonic=lambda: now[0]).server.counts.too_fast == 300
+    run(tmp_path, story, monotonic=lambda: now[0])
+
+
+def test_what_was_written_before_a_death_is_heard_without_waiting(tmp_path: Path) -> None:
+    """Several senders, several lines each, nobody accepted yet: one call reads all of it."""
+
+    async def story(told: Story) -> None:
+        for _ in range(5):
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.connect(str(told.path))
+                sock.sendall(line({"type": "loop", "x": "y" * 60_000}) * 2 + line(CRASH))
+        told.server.hear()
+        assert (len(told.heard), told.server.counts.other) == (5, 10)
+
+    run(tmp_path, story)
+
+
+def test_a_report_is_kept_as_it_came(tmp_path: Path) -> None:
+    """Nothing of it is read or redacted before somebody examines the exit."""
+    story = run(tmp_path, lambda s: s.say(line(CRASH)))
+    assert [told.line + b"\n" for told in story.raw] == [line(CRASH)]
+
+
+FLOODER = """
+import socket, sys, threading
+kind, path = sys.argv[1:]
+crash = b'{"type":"crash","name":"E","stack":"' + b"password=hunter22 " * 3000 + b'"}\\n'
+data = {"crash": crash * 4, "newlines": b"\\n" * (256 << 10), "loop": b'{"type":"loop"}\\n' * 9000}[kind]
+def flood():
+    while True:
+        try:
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.connect(path)
+                while True:
+                    sock.sendall(data)
+        except OSError:
+            pass
+for _ in range(20):
+    threading.Thread(target=flood).start()
+"""
+
+
+@pytest.mark.parametrize("kind", ["crash", "newlines", "loop"])
+def test_twenty_flooding_connections_do_not_keep_the_loop_busy(tmp_path: Path, kind: str) -> None:
+    """What the flood costs the supervisor is its CPU time, which no neighbour on the machine changes."""
+
+    async def story(told: Story) -> None:
+        argv = (sys.executable, "-c", FLOODER.replace("\\\\", "\\"), kind, str(told.path))
+        sender = await asyncio.create_subprocess_exec(*argv)
+        try:
+            await eventually_async(lambda: told.server.counts.hung_up > 20)
+            worst, spent, passes = 0.0, time.process_time(), 0
+            until = time.monotonic() + 1.0
+            while time.monotonic() < until:
+                before = time.thread_time()
+                await asyncio.sleep(0)
+                worst = max(worst, time.thread_time() - before)
+                passes += 1
+                await asyncio.sleep(0.005)
+            assert worst < 0.05, f"one pass of the loop cost {worst:.3f} s"
+            assert time.process_time() - spent < 0.5
+        finally:
+            sender.kill()
+            await sender.wait()
+
+    run(tmp_path, story)
 
 
 def test_connections_are_bounded(tmp_path: Path) -> None:
@@ -249,7 +383,7 @@ def test_a_path_that_cannot_be_is_an_error_with_a_hint(path: Path) -> None:
     """Too long for a socket, or no such directory."""
 
     async def story() -> None:
-        server = ReportServer(path, app_uid=0, on_crash=lambda _: None, redact=lambda r: r)
+        server = ReportServer(path, app_uid=0, on_crash=lambda _: None)
         with pytest.raises(SpawnError) as caught:
             await server.start()
         assert caught.value.hint

@@ -13,7 +13,7 @@ import msgspec
 
 import wolverined
 from wolverined.model import Request
-from wolverined.sense.reports import CrashReport, ReportServer
+from wolverined.sense.reports import CrashLine, CrashReport, ReportServer, read_crash
 
 HOOKS = Path(wolverined.__file__).parent / "hooks"
 
@@ -48,7 +48,13 @@ def unredacted(request: Request) -> Request:
 async def listening(directory: Path, reports: list[CrashReport]) -> AsyncIterator[ReportServer]:
     """Serve `report.sock` in a directory for processes of our own uid."""
     path = directory / "report.sock"
-    async with ReportServer(path, app_uid=os.geteuid(), on_crash=reports.append, redact=unredacted) as server:
+
+    def read(told: CrashLine) -> None:
+        report = read_crash(told, redact=unredacted)
+        assert report is not None
+        reports.append(report)
+
+    async with ReportServer(path, app_uid=os.geteuid(), on_crash=read) as server:
         yield server
 
 

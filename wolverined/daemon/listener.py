@@ -8,7 +8,7 @@ ring of lines that `wolverinectl logs` shows to those who may read them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -22,7 +22,7 @@ from wolverined.linux.ports import Holder
 from wolverined.model import AppState, Exit, Incident, IncidentKind, LogLine, NewIncident
 from wolverined.redact import Redactor
 from wolverined.sense.incidents import from_exit
-from wolverined.sense.reports import CrashReport
+from wolverined.supervise.lifecycle import READY_WHY
 from wolverined.supervise.status import exit_words
 from wolverined.traces import fingerprint, parse
 
@@ -49,7 +49,7 @@ class Listener:
         self._app_root = app_root
         self._narrator = narrator
         self._redactor = redactor
-        self._reports: dict[int, CrashReport] = {}
+        self._reports: dict[int, list[CrashLine]] = {}
         self._examining: set[asyncio.Task[None]] = set()
         self._state = AppState.STOPPED
         self._generation = 0
@@ -58,7 +58,7 @@ class Listener:
         self.desk: Desk | None = None
         self.dispatcher: Dispatcher | None = None
         self.on_start: Callable[[], None] = _nothing
-        self.reports_settle: Callable[[], Awaitable[None]] = _settled
+        self.hear_reports: Callable[[], None] = _nothing
 
     def state_changed(self, old: AppState, new: AppState, *, why: str) -> None:
         """Tell a change of state that matters to a person."""
@@ -102,6 +102,7 @@ class Listener:
     def exited(self, exit: Exit) -> None:  # noqa: A002  the vocabulary's word
         """Tell an exit; one that nobody asked for becomes an incident."""
         words = self._exit = exit_words(exit)
+        self.hear_reports()  # before the next generation is told of: what has been written is of this one
         ready = "" if exit.ready or exit.asked else ", before it was ready"
         self._narrator.tell(
             "app.exit",
@@ -111,6 +112,7 @@ class Listener:
         )
         if exit.asked:
             self._tell_heal("exit", {"asked": True, "fingerprint": "", "own": False})
+            self._reports.pop(exit.generation, None)
             return
         task = asyncio.get_running_loop().create_task(self._examine(exit))
         self._examining.add(task)
@@ -123,9 +125,8 @@ class Listener:
             task.get_loop().call_exception_handler(context)
 
     async def _examine(self, exit: Exit) -> None:  # noqa: A002  the vocabulary's word
-        """Make the incident, once what the dying process told of itself has been read."""
-        await self.reports_settle()
-        report = self._reports.pop(exit.generation, None)
+        """Make the incident, with what the dying process told of itself."""
+        report = self._report_of(exit.generation)
         redactor = self._redactor()
         tail = tuple(redactor.lines(exit.tail))
         app_root = self._app_root()
@@ -176,13 +177,27 @@ class Listener:
         names = ", ".join(f"{one.name} ({one.pid}) in {one.wchan or 'the kernel'}" for one in processes)
         self._narrator.tell("app.stuck", f"cannot be killed yet: {names or 'unknown'}", severity="critical")
 
-    def crash_report(self, report: CrashReport) -> None:
-        """Keep what a dying process told of itself until its exit is noticed."""
-        self._reports[report.generation] = report
+    @property
+    def generation(self) -> int:
+        """The newest generation that was told of: whoever reports now is of this one."""
+        return self._generation
+
+    def crash_report(self, told: CrashLine) -> None:
+        """Keep what a dying process told of itself until its exit is noticed; it is read only then."""
+        kept = self._reports.setdefault(told.generation, [])
+        kept.append(told)
+        del kept[:-_REPORTS_EACH]
         while len(self._reports) > _REPORTS_KEPT:
             self._reports.pop(next(iter(self._reports)))
 
     def _take(self, new: NewIncident, tail: tuple[str, ...]) -> Incident | None:
+    def _report_of(self, generation: int) -> CrashReport | None:
+        """The newest report of a generation that can be read."""
+        redactor = self._redactor()
+        newest_first = reversed(self._reports.pop(generation, []))
+        read = (read_crash(told, redact=redactor.request, redact_text=redactor.text) for told in newest_first)
+        return next((report for report in read if report is not None), None)
+
         if self.desk is None:
             return None
         clean = self._redactor().text  # a stranger's command line or an answer to a probe may hold a secret, too
@@ -204,8 +219,4 @@ def _seconds(seconds: float) -> str:
 
 
 def _nothing() -> None:
-    """Stand in while nobody wants to know of a start."""
-
-
-async def _settled() -> None:
-    """Stand in while nobody reports."""
+    """Stand in while nobody wants to know of a start, or reports."""

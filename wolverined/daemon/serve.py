@@ -41,7 +41,6 @@ from wolverined.linux.hierarchy import open_hierarchy, parse_own_cgroup
 from wolverined.linux.leaf import Hierarchy
 from wolverined.linux.notify import open_notifier
 from wolverined.linux.runtime import make_private_dir, runtime_dir, state_dir
-from wolverined.model import Request
 from wolverined.redact import Redactor, known_secrets
 from wolverined.sense.probes import ProberFactory
 from wolverined.sense.reports import ReportServer
@@ -151,12 +150,10 @@ class _Composition:
             self._place.app / "report.sock",
             app_uid=credentials.uid,
             on_crash=self._listener.crash_report,
-            generation=lambda: self._supervisor.generation,
-            redact=self._redact_request,
-            redact_text=self._redact_text,
+            generation=lambda: self._listener.generation,
         )
         await stack.enter_async_context(self._reports)
-        self._listener.reports_settle = self._reports.settle
+        self._listener.hear_reports = self._reports.hear
         dispatcher = Dispatcher(
             leaves=hierarchy,
             app=self._supervisor,
@@ -312,7 +309,7 @@ class _Composition:
 
     async def _mend_place(self) -> None:
         """Make the runtime directory and the sockets in it anew when somebody removed them."""
-        if self._place.there() and self._server.there():
+        if self._place.there() and self._server.there() and self._reports.there():
             return
         await self._reports.close()
         await self._server.close()
@@ -354,7 +351,7 @@ class _Composition:
 
     def _open_store(self) -> Store:
         try:
-            return Store.open(self._state_dir, clock=self._clock)
+            return Store.open(self._state_dir, clock=self._clock, hasty=True)
         except StoreError as error:
             # Supervision goes on without a memory; the event and `status` say so.
             return Store.volatile(clock=self._clock, why=str(error))
@@ -382,12 +379,6 @@ class _Composition:
         earlier = {f"{name}_EARLIER": value for name, value in self._secrets.items() if name in found}
         self._secrets = {**self._secrets, **earlier, **found}
         self._redactor = Redactor(self._secrets)
-
-    def _redact_request(self, request: Request) -> Request:
-        return self._redactor.request(request)  # the redactor of the moment: a reload may change it
-
-    def _redact_text(self, text: str) -> str:
-        return self._redactor.text(text)
 
     def _role_plan(self, role: str, credentials: Credentials) -> RolePlan:
         """As whom a role runs, by the configuration in force when it is asked for."""

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Sequence
 
 from wolverined.model import Exit, IncidentKind, NewIncident, Trace
-from wolverined.sense.reports import CrashReport
+from wolverined.sense.crash import CrashReport
 from wolverined.traces import fingerprint, parse
 
 # Signals by which a process ends itself; any other was sent by somebody, and no trace in the output tells why.

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Hears the reports of the hooks inside the application (DESIGN 7.5) on a Unix stream socket.
 
-One JSON object a line. The other end is the application: its uid is checked, what it says is hostile,
-bounded in size, rate and number of connections, and redacted before it goes on.
+One JSON object a line. The other end is the application: its uid is checked, what it says is hostile. It
+is bounded in size, connections and rate, for all connections together: an application must not be able
+to keep its supervisor busy. Crash reports are handed on as they came; `crash` reads them.
 """
 
 from __future__ import annotations
@@ -15,55 +16,33 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Self
 
 import msgspec
 
 from wolverined.errors import SpawnError
 from wolverined.linux.peer import Peer, peer_of
-from wolverined.model import Request
-from wolverined.redact import clean
+from wolverined.sense.crash import CrashLine, CrashReport, read_crash
+
+__all__ = ["Counts", "CrashLine", "CrashReport", "ReportServer", "read_crash"]
 
 MAX_LINE = 64 << 10
 MAX_CONNECTIONS = 64
-MAX_REQUESTS = 16
-_BURST = 200
-_PASSES = 6
-_PER_SECOND = 100.0
+LINES = (400, 200.0)
+"""How many lines may come at once, and a second after that, of all connections together."""
+
+CRASHES = (32, 4.0)
+"""The same of crash reports."""
+
+ARRIVALS = (128, 50.0)
+"""The same of connections; more wait in the kernel's queue."""
+
+_CHUNK = 64 << 10
+_TURNS = 8  # what one sender had written before it died fits into its socket's buffer several times over
+_BACKLOG = 64
+_PAUSE_S = 0.25
 _PATH_MAX = 107  # unix(7): sun_path without its NUL
 _KNOWN = frozenset({"crash", "route_error", "requests", "pending", "loop"})
-_MAX_MESSAGE = 4 << 10
-_MAX_STACK = 32 << 10
-
-
-class CrashReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What a dying process told of itself; redacted.
-
-    Attributes:
-        name: The error's type.
-        message: Its message.
-        stack: Its stack as the runtime gives it, causes below.
-        requests: The requests in flight; the one that the error came out of, or the youngest, first.
-        pid: The sender's own word, for attribution only.
-        peer_pid: What the kernel says (0 when it lives in another PID namespace).
-        generation: The generation that ran when the report came.
-        timestamp: The sender's clock, in seconds.
-        received_at: Our clock, in seconds.
-        handled: The application has a handler of its own for uncaught errors, so it may live on.
-        thread: The thread that died, when it was not the main one.
-    """
-
-    name: str
-    message: str = ""
-    stack: str = ""
-    requests: tuple[Request, ...] = ()
-    pid: int = 0
-    peer_pid: int = 0
-    generation: int = 0
-    timestamp: float = 0.0
-    received_at: float = 0.0
-    handled: bool = False
-    thread: str = ""
 
 
 class Counts(msgspec.Struct):
@@ -78,7 +57,14 @@ class Counts(msgspec.Struct):
     unknown: int = 0
     malformed: int = 0
     too_long: int = 0
-    too_fast: int = 0
+    too_fast: int = 0  # of the lines that had been read; what a sender that is hung up on had not got rid of is its own
+    hung_up: int = 0
+
+
+class _Kind(msgspec.Struct):
+    """All of a report that is looked at before somebody wants to know it."""
+
+    type: object = None
 
 
 class ReportServer:
@@ -88,12 +74,10 @@ class ReportServer:
         path: Where the socket is made. Everybody may connect; who is not the application is refused.
         app_uid: The application's uid.
         on_crash: Called in the loop with each crash report; must not block.
-        redact: Takes secrets out of a request.
-        redact_text: Takes secrets out of a message or a stack.
         generation: Tells which generation runs.
         peer: Tells who is at the other end.
         now: Wall clock, for labels.
-        monotonic: What the rate is measured by.
+        monotonic: What the rates are measured by.
     """
 
     def __init__(
@@ -101,9 +85,7 @@ class ReportServer:
         path: Path,
         *,
         app_uid: int,
-        on_crash: Callable[[CrashReport], None],
-        redact: Callable[[Request], Request],
-        redact_text: Callable[[str], str] = clean,
+        on_crash: Callable[[CrashLine], None],
         generation: Callable[[], int] = lambda: 0,
         peer: Callable[[socket.socket], Peer] = peer_of,
         now: Callable[[], float] = time.time,
@@ -113,14 +95,16 @@ class ReportServer:
         self._path = path
         self._app_uid = app_uid
         self._on_crash = on_crash
-        self._redact = redact
-        self._redact_text = redact_text
         self._generation = generation
         self._peer = peer
         self._now = now
-        self._monotonic = monotonic
-        self._server: asyncio.Server | None = None
-        self._open: set[asyncio.Transport] = set()
+        self._lines = _Bucket(*LINES, monotonic)
+        self._crashes = _Bucket(*CRASHES, monotonic)
+        self._arrivals = _Bucket(*ARRIVALS, monotonic)
+        self._socket: socket.socket | None = None
+        self._inode = (0, 0)
+        self._paused: asyncio.TimerHandle | None = None
+        self._open: set[_Connection] = set()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -141,203 +125,223 @@ class ReportServer:
             raise SpawnError(
                 f"{self._path} is too long for a socket ({_PATH_MAX} bytes)", hint="name a shorter --runtime-dir"
             )
-        loop = asyncio.get_running_loop()
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         try:
-            with contextlib.suppress(FileNotFoundError):
-                self._path.unlink()
-            self._server = await loop.create_unix_server(lambda: _Connection(self), str(self._path))
+            self._path.unlink(missing_ok=True)
+            sock.bind(str(self._path))
             # The application's user differs from ours; who connects is judged by the kernel's word, not by mode.
             self._path.chmod(0o666)
+            found = self._path.stat()
+            sock.listen(_BACKLOG)
         except OSError as error:
+            sock.close()
             raise SpawnError(
                 f"cannot listen on {self._path}: {error.strerror}", hint="is its directory writable for wolverined?"
             ) from error
+        self._socket, self._inode = sock, (found.st_dev, found.st_ino)
+        self._listen()
+
+    def there(self) -> bool:
+        """Whether the socket that senders find is still ours."""
+        with contextlib.suppress(OSError):
+            found = self._path.stat()
+            return (found.st_dev, found.st_ino) == self._inode
+        return False
 
     async def close(self) -> None:
         """Stop listening and drop every connection."""
-        if self._server is None:
+        if self._socket is None:
             return
-        self._server.close()
-        for transport in list(self._open):
-            transport.abort()
-        await self._server.wait_closed()
-        await asyncio.sleep(0)  # `abort` closes the sockets in the loop's next pass
-        self._server = None
-        with contextlib.suppress(FileNotFoundError):
-            self._path.unlink()
+        if self._paused is not None:
+            self._paused.cancel()
+            self._paused = None
+        asyncio.get_running_loop().remove_reader(self._socket)
+        self._socket.close()
+        self._socket = None
+        for connection in list(self._open):
+            connection.close()
+        if self.there():
+            self._path.unlink(missing_ok=True)
 
     async def settle(self) -> None:
-        """Return when what a process had written before it died has been read.
+        """Return when what a process had written before it died has been read."""
+        self.hear()
 
-        Its end may be noticed in the very pass of the loop in which its last line arrives: accepting a
-        connection, and reading from it, take a pass each.
-        """
-        for _ in range(_PASSES):
-            await asyncio.sleep(0)
+    def hear(self) -> None:
+        """Read now, without waiting, what has been written: a process may have died in this pass of the loop."""
+        for _ in range(MAX_CONNECTIONS):
+            if not self._accept():
+                break
+        for connection in list(self._open):
+            for _ in range(_TURNS):
+                if not connection.read():
+                    break
 
-    def admit(self, transport: asyncio.Transport) -> Peer | None:
-        """Decide on a new connection; None refuses it."""
+    def _listen(self) -> None:
+        self._paused = None
+        if self._socket is not None:
+            asyncio.get_running_loop().add_reader(self._socket, self._accept)
+
+    def _pause(self) -> None:
+        """Let new ones wait: a sender that comes again and again must not keep us busy."""
+        assert self._socket is not None
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._socket)
+        self._paused = loop.call_later(_PAUSE_S, self._listen)
+
+    def _accept(self) -> bool:
+        """Take one connection, or none; whether there was one."""
+        if self._socket is None or self._paused is not None:
+            return False
+        if not self._arrivals.allows():
+            self._pause()
+            return False
+        try:
+            sock, _ = self._socket.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            self._arrivals.give_back()
+            return False
+        except OSError:
+            self._pause()  # no file descriptor is left; the loop would ask again at once, for ever
+            return False
+        self._admit(sock)
+        return True
+
+    def _admit(self, sock: socket.socket) -> None:
         self.counts.connections += 1
         if len(self._open) >= MAX_CONNECTIONS:
             self.counts.refused_full += 1
-            return None
-        try:
-            peer = self._peer(cast("socket.socket", transport.get_extra_info("socket")))
-        except OSError:
-            # It is gone already; who it was cannot be told.
-            self.counts.refused_peer += 1
-            return None
-        if peer.uid != self._app_uid:
-            self.counts.refused_peer += 1
-            return None
-        self._open.add(transport)
-        return peer
-
-    def forget(self, transport: asyncio.Transport) -> None:
-        """A connection has ended."""
-        self._open.discard(transport)
-
-    def rate(self) -> _Rate:
-        """Give a new connection its own measure."""
-        return _Rate(self._monotonic)
-
-    def take(self, line: bytes, peer: Peer) -> None:
-        """Read one line of an admitted peer."""
-        if not line.strip():
+            sock.close()
             return
+        try:
+            sock.setblocking(False)
+            peer = self._peer(sock)
+        except OSError:
+            peer = None  # it is gone already; who it was cannot be told
+        if peer is None or peer.uid != self._app_uid:
+            self.counts.refused_peer += 1
+            sock.close()
+            return
+        self._open.add(_Connection(self, sock, peer))
+
+    def forget(self, connection: _Connection) -> None:
+        """A connection has ended."""
+        self._open.discard(connection)
+
+    def take(self, line: bytes, peer: Peer) -> bool:
+        """Read one line of an admitted peer; False when it is one too many."""
+        if not self._lines.allows():
+            return False
+        if not line.strip():
+            return True
         self.counts.lines += 1
         try:
-            report = msgspec.json.decode(line)
+            kind = msgspec.json.decode(line, type=_Kind).type
         except (msgspec.DecodeError, RecursionError, UnicodeError):
             self.counts.malformed += 1
-            return
-        kind = report.get("type") if isinstance(report, dict) else None
+            return True
         if kind == "crash":
-            self._crash(report, peer)
-        elif isinstance(kind, str) and kind in _KNOWN:
+            return self._crash(line, peer)
+        if isinstance(kind, str) and kind in _KNOWN:
             self.counts.other += 1
-        elif isinstance(report, dict):
-            self.counts.unknown += 1
         else:
-            self.counts.malformed += 1
+            self.counts.unknown += 1
+        return True
 
-    def _crash(self, report: dict[str, Any], peer: Peer) -> None:
+    def _crash(self, line: bytes, peer: Peer) -> bool:
+        if not self._crashes.allows():
+            return False
         self.counts.crashes += 1
-        told = report.get("requests")
-        requests = [request for each in (told if isinstance(told, list) else []) if (request := _request(each))]
-        self._on_crash(
-            CrashReport(
-                name=_text(report, "name", 200),
-                message=self._redact_text(_text(report, "message", _MAX_MESSAGE)),
-                stack=self._redact_text(_text(report, "stack", _MAX_STACK)),
-                requests=tuple(self._redact(request) for request in requests[:MAX_REQUESTS]),
-                pid=_number(report, "pid"),
-                peer_pid=peer.pid,
-                generation=self._generation(),
-                timestamp=_number(report, "timestamp") / 1000,
-                received_at=self._now(),
-                handled=report.get("handled") is True,
-                thread=_text(report, "thread", 200),
-            )
-        )
+        told = CrashLine(line=line, peer_pid=peer.pid, generation=self._generation(), received_at=self._now())
+        self._on_crash(told)
+        return True
 
 
-class _Connection(asyncio.Protocol):
-    """One sender. A protocol, not a stream: a dying process is heard in as few passes of the loop as can be."""
+class _Connection:
+    """One sender. A bare socket: a chunk of it is read a turn, and one that breaks the rules is hung up on."""
 
-    def __init__(self, server: ReportServer) -> None:
+    def __init__(self, server: ReportServer, sock: socket.socket, peer: Peer) -> None:
         self._server = server
-        self._rate = server.rate()
+        self._socket: socket.socket | None = sock
+        self._peer = peer
         self._pending = bytearray()
-        self._peer: Peer | None = None
-        self._transport: asyncio.Transport | None = None
+        asyncio.get_running_loop().add_reader(sock, self.read)
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        self._peer = self._server.admit(self._transport)
-        if self._peer is None:
-            self._transport.abort()
-
-    def data_received(self, data: bytes) -> None:
-        if self._peer is None:
-            return
+    def read(self) -> bool:
+        """Take what is there, one chunk at most; whether there may be more."""
+        if self._socket is None:
+            return False
+        try:
+            data = self._socket.recv(_CHUNK)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:
+            data = b""  # how the other end died is the exit's business
+        if not data:
+            # A process may die between the object and its line end: the object is whole, or it does not decode.
+            if self._pending:
+                self._take(bytes(self._pending))
+            self.close()
+            return False
         self._pending += data
-        *lines, rest = self._pending.split(b"\n")
-        self._pending = rest
-        for line in lines:
-            self._take(bytes(line))
-        if len(rest) > MAX_LINE:
-            self._take(bytes(rest))
+        self._cut()
+        return self._socket is not None
 
-    def _take(self, line: bytes) -> None:
+    def _cut(self) -> None:
+        """Take every whole line. Each costs a token of the server's, so there is an end to it."""
+        begin = 0
+        while (end := self._pending.find(b"\n", begin)) >= 0:
+            if not self._take(bytes(self._pending[begin:end])):
+                self._server.counts.too_fast += self._pending.count(b"\n", end + 1)
+                return
+            begin = end + 1
+        del self._pending[:begin]
+        if len(self._pending) > MAX_LINE:
+            self._take(bytes(self._pending))
+
+    def _take(self, line: bytes) -> bool:
+        """Hand a line on; False when the sender was hung up on for it."""
         counts = self._server.counts
         if len(line) > MAX_LINE:
-            # The sender breaks the protocol: it is hung up on, for where its next line begins means nothing.
+            # The sender breaks the protocol: where its next line begins means nothing.
             counts.too_long += 1
-            self._pending.clear()
-            peer, self._peer = self._peer, None
-            if peer is not None and self._transport is not None:
-                self._transport.abort()
-        elif self._peer is not None:
-            if self._rate.allows():
-                self._server.take(line, self._peer)
-            else:
-                counts.too_fast += 1
+        elif self._server.take(line, self._peer):
+            return True
+        else:
+            counts.too_fast += 1
+        counts.hung_up += 1
+        self.close()
+        return False
 
-    def eof_received(self) -> None:
-        # A process may die between the object and its line end: the object is whole, or it does not decode.
-        if self._peer is not None and self._pending:
-            self._take(bytes(self._pending))
-            self._pending.clear()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        del error  # how the other end died is the exit's business
-        if self._transport is not None:
-            self._server.forget(self._transport)
+    def close(self) -> None:
+        """Hang up."""
+        sock, self._socket = self._socket, None
+        if sock is not None:
+            asyncio.get_running_loop().remove_reader(sock)
+            sock.close()
+            self._server.forget(self)
 
 
-class _Rate:
+class _Bucket:
     """A token bucket: a burst, then so many a second."""
 
-    def __init__(self, monotonic: Callable[[], float]) -> None:
+    def __init__(self, burst: int, per_second: float, monotonic: Callable[[], float]) -> None:
+        self._burst = float(burst)
+        self._per_second = per_second
         self._monotonic = monotonic
-        self._left = float(_BURST)
+        self._left = self._burst
         self._at = monotonic()
 
     def allows(self) -> bool:
+        """Take one, if there is one."""
         now = self._monotonic()
-        self._left = min(_BURST, self._left + (now - self._at) * _PER_SECOND)
+        self._left = min(self._burst, self._left + (now - self._at) * self._per_second)
         self._at = now
         if self._left < 1:
             return False
         self._left -= 1
         return True
 
-
-def _text(report: dict[str, Any], key: str, most: int) -> str:
-    value = report.get(key)
-    return clean(value)[:most] if isinstance(value, str) else ""
-
-
-def _number(report: dict[str, Any], key: str) -> int:
-    value = report.get(key)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 2**53:
-        return 0
-    return int(value)
-
-
-def _request(told: Any) -> Request | None:
-    """Read one request of a report; None when it is none."""
-    if not isinstance(told, dict):
-        return None
-    method, path, body, headers = (told.get(key) for key in ("method", "path", "body", "headers"))
-    if not isinstance(method, str) or not isinstance(path, str) or not method or not path.startswith("/"):
-        return None
-    named = headers.items() if isinstance(headers, dict) else ()
-    return Request(
-        method=method,
-        path=path,
-        headers={name: value for name, value in named if isinstance(value, str)},
-        body=body if isinstance(body, str) else "",
-        truncated=told.get("truncated") is True,
-    )
+    def give_back(self) -> None:
+        """What was taken was not used."""
+        self._left = min(self._burst, self._left + 1)
