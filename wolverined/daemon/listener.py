@@ -21,6 +21,7 @@ from wolverined.linux.leaf import Stuck
 from wolverined.linux.ports import Holder
 from wolverined.model import AppState, Exit, Incident, IncidentKind, LogLine, NewIncident
 from wolverined.redact import Redactor
+from wolverined.sense.crash import CrashLine, CrashReport, read_crash
 from wolverined.sense.incidents import from_exit
 from wolverined.supervise.lifecycle import READY_WHY
 from wolverined.supervise.status import exit_words
@@ -64,7 +65,7 @@ class Listener:
         """Tell a change of state that matters to a person."""
         self._state = new
         fields = {"from": old.value, "to": new.value}
-        if new is AppState.READY:
+        if new is AppState.READY or why == READY_WHY:
             self._tell_ready(old, fields)
         elif new in _EVENT_OF_STATE:
             name, severity = _EVENT_OF_STATE[new]
@@ -74,7 +75,7 @@ class Listener:
             self.desk.app_ready()
 
     def _tell_ready(self, old: AppState, fields: dict[str, Any]) -> None:
-        """Tell it once a generation, and when the service has become as it should be again."""
+        """Tell it once a generation (also while a heal runs), and when the service has become as it should be again."""
         if old is AppState.STARTING:
             took_s = asyncio.get_running_loop().time() - self._started_at
             words = f"generation {self._generation} is ready, after {_seconds(took_s)}"
@@ -101,8 +102,8 @@ class Listener:
 
     def exited(self, exit: Exit) -> None:  # noqa: A002  the vocabulary's word
         """Tell an exit; one that nobody asked for becomes an incident."""
-        words = self._exit = exit_words(exit)
         self.hear_reports()  # before the next generation is told of: what has been written is of this one
+        words = self._exit = exit_words(exit)
         ready = "" if exit.ready or exit.asked else ", before it was ready"
         self._narrator.tell(
             "app.exit",
@@ -111,8 +112,8 @@ class Listener:
             generation=exit.generation,
         )
         if exit.asked:
-            self._tell_heal("exit", {"asked": True, "fingerprint": "", "own": False})
             self._reports.pop(exit.generation, None)
+            self._tell_heal("exit", {"asked": True, "fingerprint": "", "own": False})
             return
         task = asyncio.get_running_loop().create_task(self._examine(exit))
         self._examining.add(task)
@@ -190,7 +191,6 @@ class Listener:
         while len(self._reports) > _REPORTS_KEPT:
             self._reports.pop(next(iter(self._reports)))
 
-    def _take(self, new: NewIncident, tail: tuple[str, ...]) -> Incident | None:
     def _report_of(self, generation: int) -> CrashReport | None:
         """The newest report of a generation that can be read."""
         redactor = self._redactor()
@@ -198,6 +198,7 @@ class Listener:
         read = (read_crash(told, redact=redactor.request, redact_text=redactor.text) for told in newest_first)
         return next((report for report in read if report is not None), None)
 
+    def _take(self, new: NewIncident, tail: tuple[str, ...]) -> Incident | None:
         if self.desk is None:
             return None
         clean = self._redactor().text  # a stranger's command line or an answer to a probe may hold a secret, too
@@ -210,7 +211,8 @@ class Listener:
             self.dispatcher.tell(what, fields)
 
 
-_REPORTS_KEPT = 16
+_REPORTS_KEPT = 4  # generations
+_REPORTS_EACH = 3  # of up to 64 KiB each
 _NOTICED_S = 0.5
 
 
