@@ -46,6 +46,14 @@ class Console:
         self._thread = threading.Thread(target=self._write, name="console", daemon=True)
         self._thread.start()
 
+    def has_room(self) -> bool:
+        """Whether a line of the app would be taken; counts it when not, so that nobody need render it."""
+        if len(self._lines) < _QUEUED_LINES and self._chars < _QUEUED_CHARS:
+            return True
+        with self._changed:
+            self._left_out += not self._ended
+        return False
+
     def put(self, line: str, *, event: bool = False) -> None:
         """Queue one line; when the terminal does not take any more, count it instead.
 
@@ -128,6 +136,7 @@ class Renderer:
         self._colour = colour
         self._marks = _MARKS if unicode else _ASCII_MARKS
         self._bar = "│" if unicode else "|"
+        self._second = (-1, "")  # a flood of lines is rendered with one look at the calendar a second
 
     def __call__(self, _logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
         """Render one event: time, mark, name, message, and what it is about."""
@@ -140,12 +149,18 @@ class Renderer:
             message = self._paint(message, _BOLD)
         label = self._paint(f"{name:<{_NAME_WIDTH}}", _DIM)
         tail = self._paint(f"  [{about}]", _DIM) if about else ""
-        return f"{self._paint(_clock(event), _DIM)} {mark} {label} {message}{tail}"
+        return f"{self._paint(self._clock(float(event.get('at') or 0.0)), _DIM)} {mark} {label} {message}{tail}"
 
     def app_line(self, at: float, stream: str, text: str) -> str:
         """Render one line of the app's output; its stderr is told by a colour."""
         bar = self._paint(self._bar, _COLOURS["warn"] if stream == "stderr" else _DIM)
-        return f"{self._paint(_clock({'at': at}), _DIM)} {bar} {_one_line(text)}"
+        return f"{self._paint(self._clock(at), _DIM)} {bar} {_one_line(text)}"
+
+    def _clock(self, at: float) -> str:
+        second = int(at)
+        if second != self._second[0]:
+            self._second = (second, time.strftime("%H:%M:%S", time.localtime(second)))
+        return f"{self._second[1]}.{int(at * 1000) % 1000:03d}"
 
     def _tone(self, name: str, severity: str) -> str:
         if severity == "info" and name in _GOOD:
@@ -173,11 +188,6 @@ def _fd_of(out: TextIO) -> int | None:
         return None  # no file at all, or one that is closed: writing to it says so
 
 
-def _clock(event: Mapping[str, Any]) -> str:
-    at = float(event.get("at") or 0.0)
-    return time.strftime("%H:%M:%S", time.localtime(at)) + f".{int(at * 1000) % 1000:03d}"
-
-
 # The app's output is hostile: an escape sequence in it must not move the cursor or retitle the window.
 # Bidirectional controls could make a line read as something that it does not say.
 _BIDI = (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C)
@@ -186,4 +196,6 @@ _INDENT = "\n" + " " * 15
 
 
 def _one_line(text: str) -> str:
+    if text.isascii() and text.isprintable():
+        return text
     return text.translate(_HARMLESS).replace("\n", _INDENT)

@@ -134,6 +134,8 @@ class Narrator:
                     "WOLVERINE_GENERATION": line.generation,
                 }
             )
+        elif not self._console.has_room():
+            return
         elif self._as_json:
             about = {"name": "app.line", "at": line.at, "stream": line.stream, "generation": line.generation}
             self._console.put(json.dumps({"event": line.text, **about}))
