@@ -82,7 +82,7 @@ def test_both_killed_at_once() -> None:
         daemon.start()
         daemon.until_state("ready")
         assert not alive(pid)
-        assert len(daemon.survivors()) == 2  # the daemon and one app
+        assert daemon.others() == [daemon.status()["pid"]]
 
 
 def test_a_second_daemon_on_the_same_state_is_refused() -> None:
@@ -262,6 +262,7 @@ def test_an_app_that_ignores_sigterm_is_killed_with_its_tree() -> None:
         assert not any(alive(pid) for pid in tree)
 
 
+@pytest.mark.skipif(not IS_ROOT, reason="needs root for a cgroup: without one, who forks without end outruns the kill")
 def test_a_fork_bomb_in_the_app_ends_with_a_stop() -> None:
     """Forty families that fork and vanish without end; the daemon answers meanwhile, and stop ends them all."""
     bomb = """
@@ -284,7 +285,7 @@ while time.monotonic() < end:
         eventually(lambda: "lit" in daemon.said(), within_s=WITHIN_S)
         assert daemon.status()["state"] in {"starting", "ready"}
         daemon.do("stop")
-        eventually(lambda: len(daemon.survivors()) == 1, within_s=WITHIN_S)
+        eventually(lambda: daemon.others() == [], within_s=WITHIN_S)
 
 
 def test_a_request_that_makes_no_sense_now_is_a_clear_no() -> None:

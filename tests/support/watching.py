@@ -183,6 +183,11 @@ class Watched(Running):
         """Send the app a word; what it answers, or nothing."""
         return self.get(f"/{what}").body.decode()
 
+    def last_line(self) -> str:
+        """The newest line of the app."""
+        lines = self.client.get("/v1/logs?n=1")
+        return str(lines[0]["text"]) if lines else ""
+
     def rewrite(self, change: Callable[[str], str]) -> None:
         """Edit the configuration file."""
         self.config.write_text(change(self.config.read_text()))
@@ -196,6 +201,11 @@ class Watched(Running):
         self.start()
         assert self.process is not None
         return self.process.wait(WITHIN_S)
+
+    def others(self) -> list[int]:
+        """Every process of the app that lives."""
+        assert self.process is not None
+        return [pid for pid in self.survivors() if pid != self.process.pid]
 
     def rss_kib(self) -> int:
         """How much memory the daemon itself has."""
