@@ -59,12 +59,15 @@ class Heal:
         return {}, ()
 
 
-def start(environment: Mapping[str, str], *, user: int | None = None) -> tuple[socket.socket, subprocess.Popen[bytes]]:
-    """Start a real adviser process; our end of its stream."""
+def start(handed: Mapping[str, str], *, user: int | None = None) -> tuple[socket.socket, subprocess.Popen[bytes]]:
+    """Start a real adviser process with these keys; our end of its stream."""
     ours, theirs = socket.socketpair()
-    with theirs:
-        argv = [sys.executable, "-I", "-m", "wolverined.heal.adviser", str(theirs.fileno())]
-        return ours, subprocess.Popen(argv, env=dict(environment), pass_fds=(theirs.fileno(),), user=user)
+    keys, keys_theirs = socket.socketpair()
+    with theirs, keys, keys_theirs:
+        keys.sendall(msgspec.json.encode(handed))
+        fds = (theirs.fileno(), keys_theirs.fileno())
+        argv = [sys.executable, "-I", "-m", "wolverined.heal.adviser", *map(str, fds)]
+        return ours, subprocess.Popen(argv, env={}, pass_fds=fds, user=user)
 
 
 @contextlib.asynccontextmanager

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import socket
 import stat
@@ -16,19 +15,17 @@ from typing import TypeVar
 
 import pytest
 from support.places import IS_ROOT, public_tmp, unused_user
-from support.surgeons import forked, plant, surgeon, tree_of
+from support.surgeons import plant, surgeon, tree_of
 
 from wolverined.config.schema import DENY
 from wolverined.errors import NotFound, StreamError, SurgeryAborted, UsageError
 from wolverined.heal.source import sha256_of
 from wolverined.heal.stream import Channel
 from wolverined.heal.surgeon import rename
-from wolverined.heal.surgeon.__main__ import main
 from wolverined.heal.surgeon.client import SurgeonClient, Taken
 from wolverined.heal.surgeon.steps import Step
 
 T = TypeVar("T")
-_PR_GET_DUMPABLE, _PR_SET_DUMPABLE = 3, 4
 OLD, NEW = b"old\n", b"new\n"
 
 
@@ -442,19 +439,6 @@ def test_the_real_process_serves_and_ends_with_its_stream(tmp_path: Path) -> Non
 
     asyncio.run(run())
     assert (tmp_path / "a.js").read_bytes() == NEW
-
-
-def test_nobody_may_look_into_the_surgeons_memory() -> None:
-    """Not dumpable: the app, which may be of the same uid, could else forge what it says."""
-    libc = ctypes.CDLL(None)
-
-    def run() -> int:
-        libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
-        sys.argv = ["surgeon", "99"]
-        main()
-        return int(libc.prctl(_PR_GET_DUMPABLE, 0, 0, 0, 0))
-
-    assert os.waitstatus_to_exitcode(os.waitpid(forked(run), 0)[1]) == 0
 
 
 def test_the_real_process_refuses_to_be_started_by_hand() -> None:

@@ -13,8 +13,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 from wolverined.heal.stream import Channel
-from wolverined.heal.surgeon.__main__ import serve
 from wolverined.heal.surgeon.client import SurgeonClient
+from wolverined.heal.surgeon.process import serve
 
 Faults = Callable[[str], None]
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wolverined.linux import seccomp
-from wolverined.linux.seccomp import ARCHITECTURES, DENIED, program
+from wolverined.linux.seccomp import ARCHITECTURES, DENIED, POWER, program
 
 ALLOW = seccomp.SECCOMP_RET_ALLOW
 REFUSED = seccomp.SECCOMP_RET_ERRNO | seccomp.EPERM
@@ -37,7 +37,7 @@ def decide(code: bytes, *, nr: int, arch: int, args: tuple[int, ...] = ()) -> in
     raise AssertionError("the program does not end")
 
 
-def ask(machine: str, numbers: tuple[int, int], *args: int, unix_datagrams: bool = False) -> int:
+def ask(machine: str, numbers: tuple[int, int | None], *args: int, unix_datagrams: bool = False) -> int:
     """Decide one system call given by its number on both machines."""
     column, arch = ARCHITECTURES[machine]
     code = program(machine, unix_datagrams=unix_datagrams)
@@ -113,6 +113,26 @@ def test_every_call_gets_an_answer_of_the_filter(machine: str, nr: int, args: li
         assert answer == REFUSED
     elif nr not in special:
         assert answer == ALLOW
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_a_process_without_power_is_refused_what_owners_may(machine: str) -> None:
+    """No program, signal, mode or owner for it; a process with power is not asked."""
+    column, arch = ARCHITECTURES[machine]
+    for numbers in POWER.values():
+        if (number := numbers[column]) is not None:
+            assert decide(program(machine, power=False), nr=number, arch=arch) == REFUSED
+            assert decide(program(machine), nr=number, arch=arch) == ALLOW
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("family", range(45))
+def test_without_network_no_socket_is_opened(machine: str, family: int) -> None:
+    """No family is left; a stream pair, which an event loop needs, is."""
+    column, arch = ARCHITECTURES[machine]
+    code = program(machine, network=False, power=False)
+    assert decide(code, nr=seccomp.SOCKET[column], arch=arch, args=(family, 1, 0)) == NO_FAMILY
+    assert decide(code, nr=seccomp.SOCKETPAIR[column], arch=arch, args=(seccomp.AF_UNIX, 1, 0)) == ALLOW
 
 
 def test_an_unknown_machine_is_said_to_be_one() -> None:

@@ -6,9 +6,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import ctypes
 import faulthandler
-import grp
 import os
 import random
 import signal
@@ -25,7 +23,7 @@ from wolverined.clock import Clock, SystemClock
 from wolverined.config.environment import override
 from wolverined.config.load import load
 from wolverined.config.schema import Config
-from wolverined.control.access import ADMIN_GROUP, VIEW_GROUP, Access, GroupIds
+from wolverined.control.access import Access, machine_groups
 from wolverined.control.server import SOCKET_NAME, Server
 from wolverined.daemon import standing
 from wolverined.daemon.desk import Desk
@@ -33,12 +31,15 @@ from wolverined.daemon.instance import Daemon
 from wolverined.daemon.listener import Listener
 from wolverined.daemon.narrator import Narrator
 from wolverined.daemon.places import RuntimePlace
+from wolverined.daemon.service import Service
 from wolverined.errors import ConfigError, Conflict, SpawnError, StoreError, TimedOut, WolverineError
+from wolverined.heal import walls
 from wolverined.heal.dispatch import Dispatcher, RolePlan, plans
 from wolverined.linux import proc
 from wolverined.linux.credentials import Credentials
 from wolverined.linux.hierarchy import open_hierarchy, parse_own_cgroup
 from wolverined.linux.leaf import Hierarchy
+from wolverined.linux.memory import hide_memory
 from wolverined.linux.notify import open_notifier
 from wolverined.linux.runtime import make_private_dir, runtime_dir, state_dir
 from wolverined.redact import Redactor, known_secrets
@@ -55,10 +56,13 @@ HOUSE_S = 5.0
 MEND_S = 10.0
 TIDY_EVERY = 12
 FAULT_EVERY_S = 60.0
+SHARED_UID = (
+    "the app runs as the user of wolverined itself: it can signal wolverined and read what that user can, "
+    "the store included; the control socket tells them apart by process id only"
+)
 _FAULTS_KNOWN = 100
 _HOOKS = Path(__file__).parent.parent / "hooks"
 _AT_START = ("app.", "cluster.", "probe.notify")  # what an app that runs does not hear of
-_PR_SET_DUMPABLE = 4
 
 
 def main(args: argparse.Namespace) -> int:
@@ -98,7 +102,7 @@ class _Composition:
     async def run(self) -> int:
         make_private_dir(self._state_dir, 0o700)
         async with contextlib.AsyncExitStack() as stack:
-            _hide_environment()
+            hide_memory()  # the app, whose uid may be ours in a terminal, shall not read our environment
             await self._build(stack)
             return await self._serve()
 
@@ -123,11 +127,13 @@ class _Composition:
         )
         stack.callback(self._narrator.close)
         asyncio.get_running_loop().set_exception_handler(self._fault)
-        self._notifier = open_notifier()
-        stack.callback(self._notifier.close)
+        notifier = open_notifier()
+        stack.callback(notifier.close)
+        self._service = Service(notifier)
         self._place.make()
         stack.callback(self._place.close)
-        self._weaknesses = hierarchy.weaknesses
+        self._shared = SHARED_UID if credentials.uid == os.geteuid() else ""
+        self._weaknesses = (*hierarchy.weaknesses, *walls.weaknesses())
         self._say_start()
         self._listener = Listener(
             app_root=lambda: str(self._config.app.directory),
@@ -146,6 +152,7 @@ class _Composition:
         )
         stack.push_async_callback(self._supervisor.close)
         self._listener.on_start = self._learn_secrets
+        self._listener.service = self._service
         self._reports = ReportServer(
             self._place.app / "report.sock",
             app_uid=credentials.uid,
@@ -199,7 +206,7 @@ class _Composition:
             own_uid=own,
             run_as_user=own != 0,
             in_app_tree=lambda pid: _is_ours(hierarchy, pid),
-            groups=GroupIds(admin=_gid(ADMIN_GROUP), view=_gid(VIEW_GROUP)),
+            groups=machine_groups(),
         )
         self._server = Server(self._daemon, self._runtime_dir / SOCKET_NAME, access)
         await self._server.start()
@@ -215,9 +222,10 @@ class _Composition:
             asyncio.create_task(self._supervisor.run()),
             asyncio.create_task(self._main_line()),
             asyncio.create_task(ended.wait()),
+            asyncio.create_task(self._service.beat(self._store.settle)),
         ]
         done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
-        self._notifier.stopping()
+        self._service.stopping()
         self._narrator.tell("daemon.stopping", "wolverined ends, and the app with it")
         for task in work:
             task.cancel()
@@ -235,7 +243,7 @@ class _Composition:
             self._desk.resume()  # before the start, so that whoever watches a repair misses nothing of it
         async with self._unharmed("the app is not ready"):
             await self._supervisor.start()
-        self._notifier.ready()
+        self._service.ready()
         beats = 0
         while True:
             await asyncio.sleep(HOUSE_S)
@@ -255,7 +263,7 @@ class _Composition:
                 await self._supervisor.hold_down("its source may be half changed")
                 words = "the source may be half changed; the app stays down until it is whole"
                 self._say_fault(words, severity="critical")
-                self._notifier.ready()
+                self._service.ready()
             await asyncio.sleep(MEND_S)
         if held:
             with contextlib.suppress(WolverineError):  # it is started next in any case
@@ -264,7 +272,10 @@ class _Composition:
     async def _is_whole(self) -> bool:
         async with self._unharmed("what an earlier heal left could not be finished", once=True):
             await self._desk.recover()
-        return not self._desk.torn
+        whole = False  # unless it is known to be
+        async with self._unharmed("whether the source is whole cannot be read", once=True):
+            whole = not self._desk.torn
+        return whole
 
     async def _until_predecessor_is_gone(self) -> None:
         """Nothing is recovered or started beside what a killed predecessor left: it may still be writing."""
@@ -332,6 +343,10 @@ class _Composition:
 
     async def _reload(self) -> dict[str, Any]:
         """Read the file again; a bad one changes nothing."""
+        with self._service.reloading():
+            return self._reloaded()
+
+    def _reloaded(self) -> dict[str, Any]:
         try:
             config, notes = self._load()
             _refuse_what_needs_a_start(self._config, config)
@@ -382,14 +397,11 @@ class _Composition:
 
     def _role_plan(self, role: str, credentials: Credentials) -> RolePlan:
         """As whom a role runs, by the configuration in force when it is asked for."""
-        root = os.geteuid() == 0
-        lookup = plans(
-            surgeon=Credentials.of_user(self._config.heal.apply_as) if root else None,
-            trial=credentials if root else None,
-            adviser=None,
-            keys=self._keys(),
-        )
-        return lookup(role)
+        if os.geteuid() != 0:
+            return plans(surgeon=None, trial=None, adviser=None, keys=self._keys())(role)
+        surgeon = Credentials.of_user(self._config.heal.apply_as)
+        adviser = walls.credentials_of_adviser(taken={credentials.uid, surgeon.uid})
+        return plans(surgeon=surgeon, trial=credentials, adviser=adviser, keys=self._keys())(role)
 
     def _keys(self) -> dict[str, str]:
         """What the adviser is given; `[ai] base_url` travels this way too, never with a heal's words."""
@@ -406,7 +418,7 @@ class _Composition:
         lost = "" if self._store.durable else "nothing is written to disk: incidents and repairs end with wolverined"
         hooks = self._place.without_hooks
         blind = f"crashes are not told with their requests: no reporters ({hooks})" if hooks else ""
-        return tuple(one for one in (*self._weaknesses, lost, blind, *self._notes) if one)
+        return tuple(one for one in (*self._weaknesses, self._shared, lost, blind, *self._notes) if one)
 
     def _say_start(self) -> None:
         heal = self._config.heal
@@ -432,21 +444,6 @@ def _is_ours(hierarchy: Hierarchy, pid: int) -> bool:
 
 def _path(argument: str) -> Path | None:
     return Path(argument).absolute() if argument else None
-
-
-def _gid(name: str) -> int | None:
-    try:
-        return grp.getgrnam(name).gr_gid
-    except KeyError:
-        return None
-
-
-def _hide_environment() -> None:
-    """Keep /proc/PID/environ and /proc/PID/mem from the app, whose uid may be ours in a terminal.
-
-    prctl(2), PR_SET_DUMPABLE: a process that is not dumpable has its /proc files owned by root.
-    """
-    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def _refuse_what_needs_a_start(old: Config, new: Config) -> None:

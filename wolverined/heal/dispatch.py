@@ -13,7 +13,7 @@ import contextlib
 import os
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -59,10 +59,10 @@ Say = Callable[[str, str, dict[str, Any]], None]
 
 
 class RolePlan(msgspec.Struct, frozen=True, kw_only=True):
-    """As whom a role runs and what its environment holds (the adviser's alone holds a key)."""
+    """As whom a role runs, and what is handed to it over a socket of its own: the adviser's keys."""
 
     credentials: Credentials | None
-    environment: dict[str, str] = {}
+    handed: dict[str, str] | None = None
 
 
 class Dispatcher:
@@ -188,7 +188,7 @@ class _Session:
         handlers = {"hold_down": self._hold_down, "release": self._release, "say": self._said}
         self._channel = Channel(stream, role="supervisor", deadline_s=limit_s, handlers=handlers)
         with theirs, roles_theirs:
-            self._start("heal", [theirs, roles_theirs], RolePlan(credentials=None))
+            self._start("heal", [theirs, roles_theirs], RolePlan(credentials=None), job.state_dir)
         asyncio.get_running_loop().add_reader(roles.fileno(), self._role_asked)
         await self._channel.start()
         # What happened while the process started is told right behind the job.
@@ -285,18 +285,26 @@ class _Session:
                 raise
         return ours
 
-    def _start(self, role: str, sockets: list[socket.socket], plan: RolePlan) -> None:
+    def _start(self, role: str, sockets: list[socket.socket], plan: RolePlan, *words: str) -> None:
+        with contextlib.ExitStack() as stack:
+            if plan.handed is not None:
+                sockets = [*sockets, stack.enter_context(_handed(plan.handed))]
+            self._spawn(role, sockets, plan.credentials, words)
+
+    def _spawn(
+        self, role: str, sockets: Sequence[socket.socket], credentials: Credentials | None, words: Sequence[str]
+    ) -> None:
         module = "wolverined.heal" if role == "heal" else f"wolverined.heal.{role}"
         name = f"heal-{self._number}" if role == "heal" else f"{role}-{self._number}-{self._spawned}"
         leaf = self._leaves.leaf(name)
         numbers = [str(sock.fileno()) for sock in sockets]
         try:
             child = spawn(
-                [sys.executable, "-I", "-m", module, *numbers],
+                [sys.executable, "-I", "-m", module, *numbers, *words],
                 leaf=leaf,
                 cwd="/",
-                env={"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8", **plan.environment},
-                credentials=plan.credentials,
+                env={"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"},
+                credentials=credentials,
                 keep_fds=[sock.fileno() for sock in sockets],
                 die_with_parent=True,
             )
@@ -367,13 +375,28 @@ class _Member:
         self._leaf.remove()
 
 
+def _handed(words: Mapping[str, str]) -> socket.socket:
+    """A socket that holds `words` and ends after them; unlike a pipe it cannot be opened again through /proc."""
+    ours, theirs = socket.socketpair()
+    with ours:
+        ours.setblocking(False)
+        try:
+            whole = ours.send(data := msgspec.json.encode(words)) == len(data)
+        except BlockingIOError:
+            whole = False
+    if not whole:
+        theirs.close()
+        raise UsageError("the adviser's keys are far too long")
+    return theirs
+
+
 def plans(
     *, surgeon: Credentials | None, trial: Credentials | None, adviser: Credentials | None, keys: Mapping[str, str]
 ) -> Callable[[str], RolePlan]:
-    """Give the lookup that `Dispatcher` wants: only the adviser's environment holds `keys`."""
+    """Give the lookup that `Dispatcher` wants: `keys` are handed to the adviser alone."""
     table = {
         "surgeon": RolePlan(credentials=surgeon),
         "trial": RolePlan(credentials=trial),
-        "adviser": RolePlan(credentials=adviser, environment=dict(keys)),
+        "adviser": RolePlan(credentials=adviser, handed=dict(keys)),
     }
     return table.__getitem__

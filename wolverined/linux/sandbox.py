@@ -23,6 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from wolverined.errors import SandboxUnavailable
 from wolverined.linux import seccomp
+from wolverined.linux.memory import hide_memory, show_memory
 from wolverined.linux.mounts import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, check, libc, mount, prctl
 from wolverined.linux.sandboxtree import Change, Tree
 
@@ -34,7 +35,6 @@ CLONE_NEWUSER = 0x10000000
 CLONE_NEWUTS = 0x04000000
 IFF_UP = 0x1
 PR_CAPBSET_DROP = 24
-PR_SET_DUMPABLE = 4
 PR_SET_PDEATHSIG = 1
 SIOCGIFFLAGS = 0x8913
 SIOCSIFFLAGS = 0x8914
@@ -48,11 +48,6 @@ LIMITS: Mapping[int, int] = {
     resource.RLIMIT_FSIZE: 1 << 30,
     resource.RLIMIT_NPROC: 1024,  # threads of this user inside the user namespace (since Linux 5.14)
 }
-
-
-def hide_memory() -> None:
-    """Let no process of the same user read or trace this one, nor write its memory through /proc."""
-    prctl(PR_SET_DUMPABLE, 0)
 
 
 def die_with_parent(*, alive: Callable[[], bool]) -> None:
@@ -73,7 +68,7 @@ def enter() -> None:
     """
     uid, gid = os.geteuid(), os.getegid()
     # /proc/self belongs to root while a process is not dumpable; open that window for these writes only.
-    prctl(PR_SET_DUMPABLE, 1)
+    show_memory()
     try:
         check(libc.unshare(NAMESPACES), "unshare")
         _write("/proc/self/setgroups", "deny")

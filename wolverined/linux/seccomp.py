@@ -35,8 +35,8 @@ SOCK_RAW = 3  # AF_UNIX treats it as SOCK_DGRAM: unix(7)
 SOCK_TYPE_MASK = 0xF
 X32_SYSCALL_BIT = 0x40000000
 
-# Number on x86_64, number on aarch64 (asm-generic), of what is refused outright.
-DENIED = {
+# Number on x86_64, number on aarch64 (asm-generic; None: it has no such call), of what is refused outright.
+DENIED: dict[str, tuple[int, int | None]] = {
     "acct": (163, 89),
     "add_key": (248, 217),
     "bpf": (321, 280),
@@ -82,6 +82,47 @@ DENIED = {
     "userfaultfd": (323, 282),
     "vhangup": (153, 58),
 }
+# For a process that starts nothing, opens no socket and changes no file's owner or mode: what one of root's
+# without capabilities could else still do to root's files and processes.
+POWER: dict[str, tuple[int, int | None]] = {
+    "chmod": (90, None),
+    "chown": (92, None),
+    "execve": (59, 221),
+    "execveat": (322, 281),
+    "fchmod": (91, 52),
+    "fchmodat": (268, 53),
+    "fchmodat2": (452, 452),
+    "fchown": (93, 55),
+    "fchownat": (260, 54),
+    "fremovexattr": (199, 16),
+    "fsetxattr": (190, 7),
+    "ioprio_set": (251, 30),
+    "kill": (62, 129),
+    "lchown": (94, None),
+    "lremovexattr": (198, 15),
+    "lsetxattr": (189, 6),
+    "migrate_pages": (256, 238),
+    "msgget": (68, 186),
+    "mq_open": (240, 180),
+    "pidfd_open": (434, 434),
+    "pidfd_send_signal": (424, 424),
+    "prlimit64": (302, 261),
+    "removexattr": (197, 14),
+    "removexattrat": (466, 466),
+    "rt_sigqueueinfo": (129, 138),
+    "rt_tgsigqueueinfo": (297, 240),
+    "sched_setaffinity": (203, 122),
+    "sched_setattr": (314, 274),
+    "sched_setparam": (142, 118),
+    "sched_setscheduler": (144, 119),
+    "semget": (64, 190),
+    "setpriority": (141, 140),
+    "setxattr": (188, 5),
+    "setxattrat": (463, 463),
+    "shmget": (29, 194),
+    "tgkill": (234, 131),
+    "tkill": (200, 130),
+}
 CLONE = (56, 220)
 CLONE3 = (435, 435)
 SOCKET = (41, 198)
@@ -107,14 +148,18 @@ def supported(machine: str) -> bool:
     return machine in ARCHITECTURES and sys.byteorder == "little"
 
 
-def program(machine: str, *, unix_datagrams: bool = False) -> bytes:
+def program(machine: str, *, unix_datagrams: bool = False, network: bool = True, power: bool = True) -> bytes:
     """The filter as an array of struct sock_filter.
 
     Args:
         machine: `os.uname().machine`; a key of ARCHITECTURES.
         unix_datagrams: Let socket(AF_UNIX, SOCK_DGRAM) through, for an app that tells its readiness
             through a notify socket.
+        network: Let sockets of the internet families through; without, none is opened at all.
+        power: Without, the calls in POWER are refused as well.
     """
+    families = (AF_INET, AF_INET6, AF_NETLINK) if network else ()
+    denied = DENIED if power else DENIED | POWER
     column, arch = ARCHITECTURES[machine]
     lines: list[tuple[str, _Line]] = [
         ("", (_LOAD, _ARCH, "", "")),
@@ -122,7 +167,7 @@ def program(machine: str, *, unix_datagrams: bool = False) -> bytes:
         ("", (_LOAD, _NR, "", "")),
         ("", (_AT_LEAST, X32_SYSCALL_BIT, "kill", "")),
     ]
-    lines += [("", (_EQUAL, numbers[column], "refuse", "")) for numbers in DENIED.values()]
+    lines += [("", (_EQUAL, number, "refuse", "")) for numbers in denied.values() if (number := numbers[column])]
     lines += [
         # glibc falls back to clone(2), whose flags a filter can read; clone3 hides them behind a pointer.
         ("", (_EQUAL, CLONE3[column], "unknown", "")),
@@ -132,7 +177,7 @@ def program(machine: str, *, unix_datagrams: bool = False) -> bytes:
         ("clone", (_LOAD, _ARG0, "", "")),
         ("", (_ANY_BIT, CLONE_NEW_ANY, "refuse", "allow")),
         ("socket", (_LOAD, _ARG0, "", "")),
-        *(("", (_EQUAL, family, "allow", "")) for family in (AF_INET, AF_INET6, AF_NETLINK)),
+        *(("", (_EQUAL, family, "allow", "")) for family in families),
         ("", (_EQUAL, AF_UNIX, "type" if unix_datagrams else "family", "family")),
         ("type", (_LOAD, _ARG1, "", "")),
         ("", (_AND, SOCK_TYPE_MASK, "", "")),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Where the adviser may talk to, and with which key: from its own environment alone.
+"""Where the adviser may talk to, and with which key: from what wolverined handed to it alone.
 
 A heal reads text of strangers, so it may not choose who gets the key: the address never comes with
 the job. HTTPS only; plain HTTP only to this machine.
