@@ -40,6 +40,11 @@ def test_a_bracket_of_python_is_put_right(broken: str, mended: str, line: int) -
         ("const f = (x) => x;\nf(() => {\n  f();\n}));\n", "const f = (x) => x;\nf(() => {\n  f();\n});\n", 4),
         ("const f = (x) => x;\nf(() => {\n  f();\n};\n", "const f = (x) => x;\nf(() => {\n  f();\n});\n", 4),
         ("console.log(JSON.stringify({ a: 1 });\n", "console.log(JSON.stringify({ a: 1 }));\n", 1),
+        (
+            "const f = (r, l) => {\n  r.end(JSON.stringify(l.map((x) => x + 1))));\n};\n",
+            "const f = (r, l) => {\n  r.end(JSON.stringify(l.map((x) => x + 1)));\n};\n",
+            2,
+        ),
         ("const a = [1, 2;\n", "const a = [1, 2];\n", 1),
         ("const a = { b: [1, 2 };\n", "const a = { b: [1, 2] };\n", 1),
         ("if (isNaN(1) {\n  console.log();\n}\n", "if (isNaN(1)) {\n  console.log();\n}\n", 1),

@@ -62,7 +62,7 @@ def _fix(clue: Clue, source: Source, place: Place) -> Fix | None:
         return None
     return Fix(
         remedy=NAME,
-        reason=f"{attempt.what} in line {attempt.line} is the one repair that parses and fits the indentation",
+        reason=f"{attempt.what} line {attempt.line} is the one repair that parses and fits the indentation",
         root_cause=f"{source.path}:{place.line}: {clue.message[:200]}",
         splices={source.path: (attempt.cut,)},
     )
@@ -130,9 +130,10 @@ def _removals(source: Source, tokens: list[Token], away: int) -> Iterator[_Attem
             first, last = source.line_span(token.line)
             if not source.data[first:last].replace(token.kind.encode(), b"", 1).strip():
                 start, end = first, min(source.line_span(token.line + 1)[0], len(source.data))
-        yield _Attempt(away, 0, Splice(start, end, b""), f"removing `{token.kind}`", token.line)
+        rank = 0 if all(other.kind in _TRAILING for other in tokens if other.start > token.start) else 1
+        yield _Attempt(away, rank, Splice(start, end, b""), f"removing `{token.kind}` in", token.line)
         for closer in sorted(set(CLOSERS.values()) - {token.kind} if token.kind in CLOSERS.values() else ()):
-            what = f"`{closer}` in place of `{token.kind}`"
+            what = f"`{closer}` in place of `{token.kind}` in"
             yield _Attempt(away, 1, Splice(token.start, token.end, closer.encode()), what, token.line)
 
 
@@ -175,13 +176,14 @@ def _additions(layout: Layout, tokens: list[Token], away: int, names: set[str]) 
         for opener in openers:
             closer = CLOSERS[opener.kind]
             if _may_close(tokens, index, closer, source, names):
-                yield _Attempt(away, rank, Splice(token.end, token.end, closer.encode()), f"adding `{closer}`", line)
+                yield _Attempt(away, rank, Splice(token.end, token.end, closer.encode()), f"adding `{closer}` in", line)
         for kind, closer in CLOSERS.items():
-            if kind != "${" and token.kind != closer and closer in closers:
+            called = kind == "(" and token.kind in ("+", "-")  # `x + 1` never was `x(+ 1)`
+            if kind != "${" and token.kind != closer and closer in closers and not called:
                 cut = Splice(token.start, token.start, kind.encode())
-                yield _Attempt(away, 5, cut, f"adding `{kind}`", line)
+                yield _Attempt(away, 5, cut, f"adding `{kind}` in", line)
     if source.language == "javascript" and _opens_block(layout, line):
-        yield _Attempt(away, 3, Splice(tokens[-1].end, tokens[-1].end, b" {"), "adding `{`", line)
+        yield _Attempt(away, 3, Splice(tokens[-1].end, tokens[-1].end, b" {"), "adding `{` in", line)
     for opener in openers:
         if opener.line < line:
             yield _Attempt(away, -1 if _hangs(layout, opener) else 3, *_own_line(source, tokens[-1], opener))
@@ -213,4 +215,4 @@ def _own_line(source: Source, last: Token, opener: Token) -> tuple[Splice, str, 
     indent = line[: len(line) - len(line.lstrip())]
     newline = b"\r\n" if source.data[end : end + 2] == b"\r\n" or b"\r\n" in source.data else b"\n"
     closer = CLOSERS[opener.kind]
-    return Splice(end, end, newline + indent + closer.encode()), f"adding `{closer}` after", last.line
+    return Splice(end, end, newline + indent + closer.encode()), f"adding `{closer}` below", last.line

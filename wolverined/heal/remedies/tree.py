@@ -41,6 +41,8 @@ _STATEMENTS = (
     "throw_statement",
     "variable_declaration",
 )
+# Brackets that change nothing: around one expression, and around the one parameter of an arrow function.
+_SHAPELESS = ("parenthesized_expression", "formal_parameters")
 _NEWLINE = re.compile(rb"\r\n|\r|\n")
 
 
@@ -229,7 +231,7 @@ def _shape(tree: tree_sitter.Tree) -> bytes | None:
 
 
 def _mark(node: tree_sitter.Node | None, bracket: str) -> bytes:
-    if node is None or not node.is_named or node.type == "parenthesized_expression":
+    if node is None or not node.is_named or node.type in _SHAPELESS:
         return b""
     return f"{bracket}{node.type}".encode()
 
