@@ -39,7 +39,7 @@ def mended(name: str, data: bytes, directory: Path) -> tuple[bool, bytes | None]
     (directory / name).write_bytes(data)
     argv = [str(node) if name.endswith(".js") else sys.executable, str(directory / name)]
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, cwd=directory, timeout=3, check=False)
+        done = subprocess.run(argv, capture_output=True, text=True, cwd=directory, timeout=2, check=False)
     except subprocess.TimeoutExpired:
         return False, None
     if done.returncode == 0:
@@ -98,11 +98,11 @@ def test_a_slip_in_a_name_is_mended_or_left(language: str, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_bracket_too_many_or_too_few_is_mended_or_left(language: str, tmp_path: Path) -> None:
-    """One closing bracket more or less in each program: the original comes back, or nothing is proposed."""
+    """One closing bracket more or less in every second program: the original comes back, or nothing is proposed."""
     name, grammar = LANGUAGES[language]
     chance = random.Random(3)
     seen: Counter[str] = Counter()
-    for item in items(language):
+    for item in items(language)[::2]:
         right = (item["declaration"] + item["canonical_solution"] + "\n").encode()
         source = Source(path=name, data=right, language=grammar)
         token = chance.choice([leaf for leaf in source.leaves() if leaf.kind in (")", "]", "}")])
