@@ -25,6 +25,7 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
 _FILE_BYTES = 1 << 20
+_ENTER = (stat.S_IXUSR, stat.S_IXGRP, stat.S_IXOTH)
 
 REPORT_SOCKET = Path("app/report.sock")
 """Where the hooks report, below the runtime directory."""
@@ -78,8 +79,8 @@ def build_environment(
         environment |= read_environment_file(config.app.environment_file)
     environment |= config.app.environment
     environment |= _told(config, runtime_dir=runtime_dir, workers=workers)
-    if hooks_dir is not None and may_reach(hooks_dir, credentials):
-        environment |= _hooks(environment, hooks_dir)
+    if hooks_dir is not None:
+        environment |= _hooks(environment, hooks_dir, credentials)
     return environment
 
 
@@ -102,13 +103,13 @@ def _told(config: Config, *, runtime_dir: Path, workers: int | None) -> dict[str
     return told
 
 
-def _hooks(environment: Mapping[str, str], hooks_dir: Path) -> dict[str, str]:
+def _hooks(environment: Mapping[str, str], hooks_dir: Path, credentials: Credentials) -> dict[str, str]:
     added = {}
     reporter = hooks_dir / "node" / "reporter.cjs"
-    if reporter.is_file():
+    if may_read(reporter, credentials):
         options = environment.get("NODE_OPTIONS", "")
         added["NODE_OPTIONS"] = f"{options} --require {_node_quoted(str(reporter))}".lstrip()
-    if (hooks_dir / "python").is_dir():
+    if may_reach(hooks_dir / "python", credentials):
         before = environment.get("PYTHONPATH", "")
         added["PYTHONPATH"] = str(hooks_dir / "python") + (f":{before}" if before else "")
     return added
@@ -121,6 +122,19 @@ def _node_quoted(path: str) -> str:
     return '"' + path.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+def may_read(file: Path, credentials: Credentials) -> bool:
+    """Whether that user may read a file, and enter every directory on the way to it."""
+    groups = credentials.groups() | {credentials.gid}
+    try:
+        info = file.stat()
+    except OSError:
+        return False
+    bits = (stat.S_IRUSR, stat.S_IRGRP, stat.S_IROTH)
+    return (
+        stat.S_ISREG(info.st_mode) and _may(info, bits, credentials.uid, groups) and may_reach(file.parent, credentials)
+    )
+
+
 def may_reach(path: Path, credentials: Credentials) -> bool:
     """Whether that user may enter the directory and everything above it.
 
@@ -129,17 +143,19 @@ def may_reach(path: Path, credentials: Credentials) -> bool:
     groups = credentials.groups() | {credentials.gid}
     try:
         resolved = path.resolve(strict=True)
-        return all(_may_enter(part.stat(), credentials.uid, groups) for part in (resolved, *resolved.parents))
+        return all(_may(part.stat(), _ENTER, credentials.uid, groups) for part in (resolved, *resolved.parents))
     except OSError:
         return False
 
 
-def _may_enter(info: os.stat_result, uid: int, groups: frozenset[int]) -> bool:
+def _may(info: os.stat_result, bits: tuple[int, int, int], uid: int, groups: frozenset[int]) -> bool:
+    """Whether the bit that counts for that user (as owner, by group, or as anyone) is set."""
+    owner, group, other = bits
     if info.st_uid == uid:
-        return bool(info.st_mode & stat.S_IXUSR)
+        return bool(info.st_mode & owner)
     if info.st_gid in groups:
-        return bool(info.st_mode & stat.S_IXGRP)
-    return bool(info.st_mode & stat.S_IXOTH)
+        return bool(info.st_mode & group)
+    return bool(info.st_mode & other)
 
 
 def read_environment_file(path: Path) -> dict[str, str]:
