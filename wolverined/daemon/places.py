@@ -50,11 +50,11 @@ class RuntimePlace:
             AccessDenied: It cannot be made, or is not ours.
         """
         make_private_dir(self._path, 0o711)
-        lock = lock_state(self._path, self._name)
-        self.close()
-        self._lock = lock
         found = self._path.stat()
-        self._inode = (found.st_dev, found.st_ino)
+        if self._lock is None or self._inode != (found.st_dev, found.st_ino):
+            lock = lock_state(self._path, self._name)
+            self.close()
+            self._lock, self._inode = lock, (found.st_dev, found.st_ino)
         make_private_dir(self.app, 0o711)
         self._install_hooks()
 
