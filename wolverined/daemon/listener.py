@@ -15,6 +15,7 @@ import msgspec
 
 from wolverined.daemon.desk import Desk
 from wolverined.daemon.narrator import Narrator
+from wolverined.daemon.service import Service
 from wolverined.errors import SpawnError
 from wolverined.heal.dispatch import Dispatcher
 from wolverined.linux.leaf import Stuck
@@ -58,6 +59,7 @@ class Listener:
         self._exit = ""  # the newest, in words
         self.desk: Desk | None = None
         self.dispatcher: Dispatcher | None = None
+        self.service: Service | None = None
         self.on_start: Callable[[], None] = _nothing
         self.hear_reports: Callable[[], None] = _nothing
 
@@ -70,6 +72,8 @@ class Listener:
         elif new in _EVENT_OF_STATE:
             name, severity = _EVENT_OF_STATE[new]
             self._narrator.tell(name, why or new.value, severity=severity, fields=fields)
+        if self.service is not None:
+            self.service.state(new, self._redactor().text(why))
         self._tell_heal("state", {"state": new.value})
         if new is AppState.READY and self.desk is not None:
             self.desk.app_ready()
@@ -199,6 +203,8 @@ class Listener:
         return next((report for report in read if report is not None), None)
 
     def _take(self, new: NewIncident, tail: tuple[str, ...]) -> Incident | None:
+        if self.service is not None:
+            self.service.ready()  # as ready as it can be for now: a heal takes its time
         if self.desk is None:
             return None
         clean = self._redactor().text  # a stranger's command line or an answer to a probe may hold a secret, too

@@ -270,12 +270,12 @@ class _Composition:
                 await self._supervisor.release(timeout_s=1.0)
 
     async def _is_whole(self) -> bool:
+        self._whole = False  # unless it is known to be
         async with self._unharmed("what an earlier heal left could not be finished", once=True):
             await self._desk.recover()
-        whole = False  # unless it is known to be
         async with self._unharmed("whether the source is whole cannot be read", once=True):
-            whole = not self._desk.torn
-        return whole
+            self._whole = not self._desk.torn
+        return self._whole
 
     async def _until_predecessor_is_gone(self) -> None:
         """Nothing is recovered or started beside what a killed predecessor left: it may still be writing."""

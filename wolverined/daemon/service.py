@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: MIT
+"""What a service manager is told of the daemon (DESIGN 5): ready, in one line how it is, reloading, alive.
+
+READY=1 is sent once: when the app is ready, or when it is clear that it will not be for now (its startup
+grace is over, or there is an incident): an app that cannot boot must not make the manager end its heal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+
+from wolverined.linux.notify import Notifier
+from wolverined.model import AppState
+
+BEAT_S = 2.0
+"""How often the loop shows that it turns, at least; a watchdog with a shorter period gets three beats in one."""
+
+_PATIENCE = 10  # beats: until it is ready, the manager is asked for the time of so many more
+_SERVED = (AppState.READY, AppState.DEGRADED)
+
+
+class Service:
+    """The daemon as its service manager sees it.
+
+    Args:
+        notifier: Carries the words.
+    """
+
+    def __init__(self, notifier: Notifier) -> None:
+        self._notifier = notifier
+        self._ready = False
+
+    def ready(self) -> None:
+        """Starting is over; said once."""
+        if not self._ready:
+            self._ready = True
+            self._notifier.ready()
+
+    def state(self, state: AppState, why: str) -> None:
+        """The app's state has changed."""
+        self._notifier.status(f"{state.value}: {why}" if why and why != state.value else state.value)
+        if state in _SERVED:
+            self.ready()
+
+    @contextlib.contextmanager
+    def reloading(self) -> Iterator[None]:
+        """A reload is under way in here."""
+        if not self._ready:
+            yield  # it is not started yet: READY=1 would say that it is
+            return
+        self._notifier.reloading()
+        try:
+            yield
+        finally:
+            self._notifier.ready()
+
+    def stopping(self) -> None:
+        """The end has begun."""
+        self._notifier.stopping()
+
+    async def beat(self, each: Callable[[], None]) -> None:
+        """Tell for ever that the loop turns, which is all that the watchdog watches; do a little `each` time."""
+        watchdog_s = self._notifier.watchdog_s
+        period_s = BEAT_S if watchdog_s is None else min(BEAT_S, watchdog_s / 3)
+        while True:
+            self._notifier.watchdog()
+            if not self._ready:
+                self._notifier.extend(_PATIENCE * period_s)
+            each()
+            await asyncio.sleep(period_s)
