@@ -5,10 +5,12 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from wolverined.clock import SystemClock
 from wolverined.config.schema import AppTable, Config
 from wolverined.daemon.desk import Desk
-from wolverined.errors import SpawnError
+from wolverined.errors import SpawnError, StoreError
 from wolverined.heal.job import Conclusion, Job, Result
 from wolverined.model import ErrorLink, IncidentKind, IncidentState, NewIncident, Trace
 from wolverined.store import Store
@@ -132,6 +134,28 @@ def test_two_reports_of_an_operator_are_two_incidents(tmp_path: Path) -> None:
         for words in ("the totals are wrong", "the  totals are wrong", "images are missing"):
             await place.desk.heal_asked({"report": words})
         assert [incident.count for incident in reversed(place.store.incidents.list())] == [2, 1]
+        await place.desk.close()
+        place.store.close()
+
+    asyncio.run(life())
+
+
+def test_an_incident_that_cannot_be_read_when_its_time_comes_is_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its timer is the only one that would; a store that fails must not take it away."""
+
+    async def life() -> None:
+        place = Place(tmp_path)
+        incident = place.store.incidents.open_or_count(trouble())
+
+        def broken(_: str) -> None:
+            raise StoreError("the disk gives errors")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(place.store.incidents, "get", broken)
+            place.desk._again(incident.id)
+        assert incident.id in place.desk._timers
         await place.desk.close()
         place.store.close()
 

@@ -183,9 +183,12 @@ class Desk:
 
     def _again(self, incident_id: str) -> None:
         self._timers.pop(incident_id, None)
-        incident = self._store.incidents.get(incident_id)
-        if incident.state is IncidentState.OPEN:
-            self.consider(incident)
+        try:
+            incident = self._store.incidents.get(incident_id)
+            if incident.state is IncidentState.OPEN:
+                self.consider(incident)
+        except StoreError:  # it cannot be read now; nobody else would look at this incident again
+            self._later(incident_id, BROKEN_S)
 
     def _begin(self, work: Coroutine[Any, Any, Any]) -> None:
         task = asyncio.get_running_loop().create_task(work)
