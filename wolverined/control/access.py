@@ -8,12 +8,12 @@ Under `run` as a plain user those uids are one, so the peer's pid decides (DESIG
 
 from __future__ import annotations
 
-import grp
 from collections.abc import Callable
 from enum import StrEnum
 
 import msgspec
 
+from wolverined.linux.credentials import group_id
 from wolverined.linux.peer import Peer
 
 ADMIN_GROUP = "wolverine-admin"
@@ -36,7 +36,7 @@ class GroupIds(msgspec.Struct, frozen=True, kw_only=True):
 
 def machine_groups() -> GroupIds:
     """The two groups as this machine knows them now: the one look outside of this module."""
-    return GroupIds(admin=_gid(ADMIN_GROUP), view=_gid(VIEW_GROUP))
+    return GroupIds(admin=group_id(ADMIN_GROUP), view=group_id(VIEW_GROUP))
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,13 +115,6 @@ def decide(
         reason=f"uid {peer.uid} may not use this control socket",
         hint=f"run it as uid {own_uid}, who started wolverined" if run_as_user else _join(VIEW_GROUP, groups.view),
     )
-
-
-def _gid(name: str) -> int | None:
-    try:
-        return grp.getgrnam(name).gr_gid
-    except KeyError:
-        return None
 
 
 def _of_our_tree(peer: Peer, in_app_tree: Callable[[int], bool]) -> bool:

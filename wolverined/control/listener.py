@@ -8,6 +8,7 @@ from pathlib import Path
 
 from wolverined.control.address import short_path
 from wolverined.errors import Conflict, SpawnError
+from wolverined.linux.runtime import identity
 
 BACKLOG = 128
 MODE = 0o666  # anyone may connect; who may be answered is decided at accept
@@ -41,19 +42,10 @@ def listen(path: Path) -> socket.socket:
     return sock
 
 
-def withdraw(path: Path, inode: tuple[int, int] | None) -> None:
+def withdraw(path: Path, inode: tuple[int, int, int] | None) -> None:
     """Remove the socket at `path`, unless a successor has put its own there."""
     if inode is not None and identity(path) == inode:
         path.unlink(missing_ok=True)
-
-
-def identity(path: Path) -> tuple[int, int] | None:
-    """Device and inode of `path`; None when there is nothing."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def _answers(path: Path) -> bool:

@@ -25,12 +25,13 @@ from wolverined.control.envelope import Refusal
 from wolverined.control.follow import follow
 from wolverined.control.http import HttpWire, Incoming, Limits, raw_refusal
 from wolverined.control.interfaces import Instance
-from wolverined.control.listener import identity, listen, withdraw
+from wolverined.control.listener import listen, withdraw
 from wolverined.control.routes import ROUTES
 from wolverined.control.routing import Call, Follow, Later, Now, find
 from wolverined.control.wire import Wire
 from wolverined.errors import AccessDenied, WolverineError
 from wolverined.linux.peer import Peer, peer_of
+from wolverined.linux.runtime import identity
 
 __all__ = ["SOCKET_NAME", "Limits", "Server"]
 
@@ -65,7 +66,7 @@ class Server:
         self._access = access
         self._limits = limits or Limits()
         self._listener: socket.socket | None = None
-        self._inode: tuple[int, int] | None = None
+        self._inode: tuple[int, int, int] | None = None
         self._served: dict[asyncio.Task[None], Level] = {}
         self._denials = _Throttle(clock or SystemClock())
 

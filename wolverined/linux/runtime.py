@@ -105,6 +105,18 @@ def _make_parents(path: Path) -> None:
         path.chmod(0o755)
 
 
+def identity(path: Path) -> tuple[int, int, int] | None:
+    """What tells the file at `path` from any other that is put there later; None when there is nothing.
+
+    The number of a removed file is given to the next, mostly at once: so the time of its last change belongs to it.
+    """
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_ctime_ns
+
+
 def lock_state(state_dir: Path, name: str) -> int:
     """Claim a directory for this supervisor until the returned file descriptor is closed.
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from wolverined.errors import SpawnError
-from wolverined.linux.runtime import make_private_dir
+from wolverined.linux.runtime import identity, make_private_dir
 
 _DATAGRAM = 8192
 _UCRED = struct.Struct("iII")  # unix(7): pid, uid, gid
@@ -63,21 +63,26 @@ class NotifySocket:
         self._path = path
         self._uid = uid
         self._pids = pids
-        make_private_dir(path.parent, 0o711)
-        path.unlink(missing_ok=True)
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        try:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-            self._socket.bind(str(path))
-            # Another user's app must be able to write; who may be heard is decided by its credentials.
-            path.chmod(0o666)
-        except BaseException:
-            self._socket.close()
-            raise
+        self._socket, self._inode = _bound(path)
 
     def fileno(self) -> int:
         """For the event loop."""
         return self._socket.fileno()
+
+    def there(self) -> bool:
+        """Whether the app still finds it."""
+        return self._inode is not None and identity(self._path) == self._inode
+
+    def renew(self) -> None:
+        """Bind another in its place, for somebody removed it; on failure the old one stays.
+
+        Raises:
+            OSError: It cannot be bound now.
+            AccessDenied: Its directory is not ours.
+        """
+        bound = _bound(self._path)
+        self._socket.close()
+        self._socket, self._inode = bound
 
     def receive(self) -> Notice | None:
         """The next notice of the app; an empty one for a datagram that does not count; None when all is read."""
@@ -95,10 +100,27 @@ class NotifySocket:
         return pid in self._pids() or (uid == self._uid and not Path(f"/proc/{pid}").exists())
 
     def close(self) -> None:
-        """Close the socket and remove its path."""
+        """Close the socket and remove its path, unless a successor's is there."""
         self._socket.close()
-        with suppress(OSError):  # a successor may have replaced it, or somebody the directory
-            self._path.unlink(missing_ok=True)
+        if self.there():
+            with suppress(OSError):  # somebody removed the directory
+                self._path.unlink(missing_ok=True)
+
+
+def _bound(path: Path) -> tuple[socket.socket, tuple[int, int, int] | None]:
+    """A socket at `path`, and what tells it from another there."""
+    make_private_dir(path.parent, 0o711)
+    path.unlink(missing_ok=True)
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        bound.bind(str(path))
+        # Another user's app must be able to write; who may be heard is decided by its credentials.
+        path.chmod(0o666)
+    except BaseException:
+        bound.close()
+        raise
+    return bound, identity(path)
 
 
 def _is_credentials(level: int, kind: int, raw: bytes) -> bool:

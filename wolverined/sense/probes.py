@@ -22,7 +22,7 @@ from typing import Protocol
 import msgspec
 
 from wolverined.config.schema import ProbeTable
-from wolverined.errors import WolverineError
+from wolverined.errors import AccessDenied, WolverineError
 from wolverined.linux.credentials import Credentials
 from wolverined.linux.leaf import Leaf
 from wolverined.linux.process import Child, spawn
@@ -42,6 +42,9 @@ _STALL_S = 1.0  # a probe that overran its deadline by this much was held up by 
 _EXEC_PAUSE_S = 0.1  # a program is dearer than a connection
 _TAIL_BYTES = 512
 _NOTICES_A_TURN = 64
+LOOK_S = 5.0
+"""How often it is looked whether the app still finds the socket that it tells us things on."""
+
 _FLOOD_PAUSE_S = 0.005  # an app that tells without end waits for us, not the loop for it
 _OURS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EACCES, errno.EPERM}
 _BAD_REQUEST, _SERVER_ERROR = 400, 500
@@ -380,12 +383,24 @@ class Hearer:
             self._grace_ends = loop.time() + self._table.startup_s
         loop.add_reader(self._socket.fileno(), self._news.set)
         while True:
-            await self._wait(min(self._grace_ends, self._silent_at()) - loop.time())
+            await self._wait(min(self._grace_ends, self._silent_at(), loop.time() + LOOK_S) - loop.time())
             # What came while our own loop stood still counts too: nothing is judged before all is read.
             if not self._read(events, loop.time()):
                 await asyncio.sleep(_FLOOD_PAUSE_S)
-            elif self._judge(events, loop.time()):
+            elif self._audible() and self._judge(events, loop.time()):
                 return
+
+    def _audible(self) -> bool:
+        """Whether the app could be heard; a socket that somebody removed is replaced, and silence so far excused."""
+        if self._socket.there():
+            return True
+        self._beat = None
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._socket.fileno())
+        with suppress(OSError, AccessDenied):  # its directory is gone, too: the daemon makes that anew
+            self._socket.renew()
+        loop.add_reader(self._socket.fileno(), self._news.set)
+        return False
 
     def close(self) -> None:
         """Close the socket, and have the loop forget it first: the next file gets the same number."""

@@ -9,7 +9,6 @@ to keep its supervisor busy. Crash reports are handed on as they came; `crash` r
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import socket
 import time
@@ -22,6 +21,7 @@ import msgspec
 
 from wolverined.errors import SpawnError
 from wolverined.linux.peer import Peer, peer_of
+from wolverined.linux.runtime import identity
 from wolverined.sense.crash import CrashLine, CrashReport, read_crash
 
 __all__ = ["Counts", "CrashLine", "CrashReport", "ReportServer", "read_crash"]
@@ -102,7 +102,7 @@ class ReportServer:
         self._crashes = _Bucket(*CRASHES, monotonic)
         self._arrivals = _Bucket(*ARRIVALS, monotonic)
         self._socket: socket.socket | None = None
-        self._inode = (0, 0)
+        self._inode: tuple[int, int, int] | None = None
         self._paused: asyncio.TimerHandle | None = None
         self._open: set[_Connection] = set()
 
@@ -131,22 +131,18 @@ class ReportServer:
             sock.bind(str(self._path))
             # The application's user differs from ours; who connects is judged by the kernel's word, not by mode.
             self._path.chmod(0o666)
-            found = self._path.stat()
             sock.listen(_BACKLOG)
         except OSError as error:
             sock.close()
             raise SpawnError(
                 f"cannot listen on {self._path}: {error.strerror}", hint="is its directory writable for wolverined?"
             ) from error
-        self._socket, self._inode = sock, (found.st_dev, found.st_ino)
+        self._socket, self._inode = sock, identity(self._path)
         self._listen()
 
     def there(self) -> bool:
         """Whether the socket that senders find is still ours."""
-        with contextlib.suppress(OSError):
-            found = self._path.stat()
-            return (found.st_dev, found.st_ino) == self._inode
-        return False
+        return self._inode is not None and identity(self._path) == self._inode
 
     async def close(self) -> None:
         """Stop listening and drop every connection."""
