@@ -180,6 +180,39 @@ def test_a_directory_that_others_made_or_can_swap_is_refused(tmp_path: Path) -> 
                 runtime.make_private_dir(path, 0o700)
 
 
+@pytest.mark.parametrize("below", ["x", "x/y", "x/y/z"])
+def test_a_name_that_is_swapped_while_it_is_made_opens_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: str
+) -> None:
+    """Whoever puts a link in the place of what was just made does not get the link's target a new mode."""
+    victim = tmp_path / "victim"
+    victim.mkdir(mode=0o700)
+    (tmp_path / "home").mkdir()
+    make = os.mkdir
+
+    def swapped(name: str, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
+        make(name, mode, dir_fd=dir_fd)
+        os.rmdir(name, dir_fd=dir_fd)
+        os.symlink(victim, name, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "mkdir", swapped)
+    with pytest.raises(AccessDenied):
+        runtime.make_private_dir(tmp_path / "home" / below, 0o711)
+    assert stat.S_IMODE(victim.stat().st_mode) == 0o700
+    assert list(victim.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root is needed to give a directory away")
+def test_nothing_is_made_below_a_directory_of_another_user(tmp_path: Path) -> None:
+    """It is looked at before anything is made in it."""
+    home = tmp_path / "home"
+    home.mkdir()
+    os.chown(home, 65534, 65534)
+    with pytest.raises(AccessDenied):
+        runtime.make_private_dir(home / "a" / "b" / "c", 0o700)
+    assert list(home.iterdir()) == []
+
+
 def test_one_state_has_one_supervisor(tmp_path: Path) -> None:
     """The lock of a state directory is given once, and again after it was closed."""
     fd = runtime.lock_state(tmp_path, "x")

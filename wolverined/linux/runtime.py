@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from wolverined.errors import AccessDenied, Conflict, UsageError
@@ -16,6 +17,7 @@ from wolverined.errors import AccessDenied, Conflict, UsageError
 RUN = Path("/run/wolverine")
 STATE = Path("/var/lib/wolverine")
 
+_LOOK = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _NO_NEW_FILE = {errno.EROFS, errno.ENOSPC, errno.EDQUOT}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -71,38 +73,87 @@ def make_private_dir(path: Path, mode: int) -> None:
 
     Missing parents are made 0755. Raises AccessDenied when the path is a link, no directory, another
     user's, or lies in a directory where others may replace it (theirs, or writable without the sticky bit).
+    Everything is done to what was looked at, through its descriptor: whoever swaps names meanwhile, in a home
+    below which root was told to keep its state, say, has nothing of his choice made or opened to others.
     """
     try:
-        _make_parents(path.parent)
-        path.mkdir(mode=mode, exist_ok=True)
-        found = path.lstat()
+        with _opened(path.parent) as parent:
+            _refuse_replaceable(parent, path.parent)
+            with contextlib.suppress(FileExistsError):  # from an earlier time, or somebody's: it is looked at next
+                os.mkdir(path.name, mode, dir_fd=parent)
+            with _ours(path, parent) as found:
+                _give_mode(found, path, mode)
     except OSError as error:
         raise AccessDenied(
             f"cannot make the directory {path}: {error.strerror}", hint="name another with --runtime-dir or --state-dir"
         ) from error
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-        raise AccessDenied(f"{path} is not a directory of ours", hint=f"remove {path}, or name another directory")
-    parent = path.parent.stat()
-    shared = parent.st_mode & stat.S_IWOTH and not parent.st_mode & stat.S_ISVTX
-    if shared or parent.st_uid not in {0, os.geteuid()}:
-        raise AccessDenied(
-            f"others may replace what lies in {path.parent}", hint="name a directory that only you or root may write to"
-        )
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    """A directory and, where it is missing, everything above it, made 0755."""
+    if path.exists():
+        fd = os.open(path, _LOOK)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+        return
+    with _opened(path.parent) as parent:
+        _refuse_replaceable(parent, path.parent)
+        made = False
+        try:
+            os.mkdir(path.name, 0o755, dir_fd=parent)
+            made = True
+        except FileExistsError:
+            pass  # another daemon was quicker
+        with _ours(path, parent) as fd:
+            # The umask does not decide this: applications must pass through on the way to their sockets.
+            if made:
+                _give_mode(fd, path, 0o755)
+            yield fd
+
+
+@contextlib.contextmanager
+def _ours(path: Path, parent: int) -> Iterator[int]:
+    """The last part of `path`, looked up in `parent`; a link is not followed."""
     try:
-        if stat.S_IMODE(found.st_mode) != mode:
-            path.chmod(mode)
+        fd = os.open(path.name, _LOOK | os.O_NOFOLLOW, dir_fd=parent)
+    except OSError as error:
+        if error.errno not in {errno.ENOTDIR, errno.ELOOP}:
+            raise
+        raise _stranger(path) from error
+    try:
+        if os.fstat(fd).st_uid != os.geteuid():
+            raise _stranger(path)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _stranger(path: Path) -> AccessDenied:
+    return AccessDenied(f"{path} is not a directory of ours", hint=f"remove {path}, or name another directory")
+
+
+def _refuse_replaceable(fd: int, path: Path) -> None:
+    found = os.fstat(fd)
+    shared = found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX
+    if shared or found.st_uid not in {0, os.geteuid()}:
+        raise AccessDenied(
+            f"others may replace what lies in {path}", hint="name a directory that only you or root may write to"
+        )
+
+
+def _give_mode(fd: int, path: Path, mode: int) -> None:
+    if stat.S_IMODE(os.fstat(fd).st_mode) == mode:
+        return
+    try:
+        # Not fchmod: it wants a descriptor to read from, and a directory of ours may deny even us that.
+        Path(f"/proc/self/fd/{fd}").chmod(mode)
     except OSError as error:
         raise AccessDenied(
             f"cannot give {path} the mode {mode:04o}: {error.strerror}", hint=f"chmod {mode:04o} {path}"
         ) from error
-
-
-def _make_parents(path: Path) -> None:
-    # Not mkdir(parents=True), which obeys the umask: applications must pass through on the way to their sockets.
-    if not path.exists():
-        _make_parents(path.parent)
-        path.mkdir(exist_ok=True)
-        path.chmod(0o755)
 
 
 def identity(path: Path) -> tuple[int, int, int] | None:
