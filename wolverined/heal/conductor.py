@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from wolverined.clock import Clock
-from wolverined.errors import Conflict, NotFound, WolverineError
+from wolverined.errors import Conflict, NotFound, SurgeryAborted, WolverineError
 from wolverined.heal import transaction
 from wolverined.heal.counsel import Counsel
 from wolverined.heal.decision import Next, decide
@@ -30,10 +30,11 @@ from wolverined.heal.source import sha256_of
 from wolverined.heal.stream import Channel
 from wolverined.heal.surgeon.client import SurgeonClient, Taken
 from wolverined.model import Evidence, Incident, IncidentState, Repair, RepairState, Snapshot
-from wolverined.redact import Redactor, known_secrets
+from wolverined.redact import Redactor, known_secrets, secrets_of_files
 from wolverined.store import Store
 
 _HOUR_S = 3600.0
+_SETTINGS = ("**/.env*", "**/*.env")
 _SURGERY_S = 3.0
 """So far apart may be the time of a file that we wrote and the time at which the store calls it applied."""
 _CODE = frozenset((".py", ".js", ".mjs", ".cjs", ".jsx", ".ts", ".mts", ".cts", ".tsx"))
@@ -101,6 +102,7 @@ class Conductor:
             said = "the state directory is unusable, so no repair could be undone"
             return Result(conclusion=Conclusion.NOTHING, said=said)
         async with self._surgeon() as surgeon:
+            await self._learn_secrets(surgeon)
             taken = await self._take(surgeon)
         if (wait_s := self._settling(taken)) > 0:
             said = f"the source changed a moment ago (a deploy?); looked at again in {wait_s:.0f} s"
@@ -267,6 +269,17 @@ class Conductor:
         heal = self._job.config.heal
         await surgeon.open()
         return await surgeon.snapshot(allow=heal.allow, deny=heal.deny)
+
+    async def _learn_secrets(self, surgeon: SurgeonClient) -> None:
+        """Know what stands in the app's settings files, which are no source: its log may hold it."""
+        texts: list[str] = []
+        for root in dict.fromkeys((str(self._job.config.app.directory), str(self._source()))):
+            # The directory above the source may be another's; then its files are not for us to read.
+            with contextlib.suppress(NotFound, SurgeryAborted):
+                await surgeon.open(root)
+                taken = await surgeon.snapshot(allow=_SETTINGS, deny=())
+                texts += [file.data.decode("utf-8", "replace") for file in taken.snapshot.files.values()]
+        self._redactor = Redactor(secrets_of_files(texts, besides=known_secrets(self._job.environment)))
 
     def _settling(self, taken: Taken) -> float:
         """Seconds that a fresh source is still left alone; what we wrote ourselves is not fresh."""

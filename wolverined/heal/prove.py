@@ -83,7 +83,7 @@ class Prover:
             port=app.port,
             probe=config.probe,
             startup_s=min(config.probe.startup_s, MAX_STARTUP_S),
-            hide=tuple(hide),
+            hide=(*hide, *((str(app.environment_file),) if app.environment_file is not None else ())),
             hooks=hooks,
             setup=config.heal.trial.setup,
         )
@@ -140,6 +140,9 @@ class Prover:
         if side.trial is None or not await side.start():
             return
         await side.ask_goods(self._goods)
+        if self._trigger.kind is TriggerKind.BOOT and self._trigger.request is not None and self._plan.port is not None:
+            # It starts here, so it did not die of starting: a request came before the first probe did.
+            self._trigger = msgspec.structs.replace(self._trigger, kind=TriggerKind.REQUEST)
         trigger = self._trigger
         if trigger.kind is TriggerKind.REQUEST:
             assert trigger.request is not None

@@ -106,7 +106,7 @@ def build_tree(*, directory: str, changes: Sequence[Change], hide: Sequence[str]
         directory: The app's own directory; in the sandbox it stands at the same path, writable into
             memory only.
         changes: What the candidate changes in it.
-        hide: Directories that appear empty.
+        hide: Directories and files that appear empty.
         keep: Programs' places that must stay even if they lie below a private directory such as /tmp.
 
     Returns:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # Plain strings on purpose: these paths are covered and uncovered while we work, and go to the kernel as they are.
-# ruff: noqa: PTH101, PTH102, PTH103, PTH110, PTH112, PTH119, PTH120, PTH211
+# ruff: noqa: PTH101, PTH102, PTH103, PTH110, PTH112, PTH113, PTH119, PTH120, PTH211
 """The tree that a candidate sees: the host's, read-only, with the candidate's files laid over the app's directory.
 
 `sandbox.build_tree` is the door. Nothing is copied but the changed files: an overlay whose upper layer
@@ -22,6 +22,8 @@ PRIVATE = ("/tmp", "/var/tmp", "/run")  # noqa: S108  the host's are hidden, not
 DEVICES = ("full", "null", "random", "urandom", "zero")
 SPECIAL = ("/dev", "/proc", "/sys")
 UPPER_SIZE = "512m"
+NOTHING = "/dev/nothing"
+"""An empty file, bound over each file that is hidden."""
 PRIVATE_SIZE = "256m"
 MAX_BINDS = 20_000
 MAX_OWN_DIRECTORIES = 100
@@ -39,7 +41,7 @@ class Tree:
     Args:
         directory: The app's own directory.
         changes: What the candidate changes in it.
-        hide: Directories that appear empty.
+        hide: Directories and files that appear empty.
         keep: Programs' places that stay visible even below a private directory such as /tmp.
     """
 
@@ -52,9 +54,10 @@ class Tree:
         # What lies above the app's directory is masked first, and the app's directory comes back. All
         # else that is to be hidden is masked last, over whatever came back.
         first = {os.path.realpath(path) for path in PRIVATE if not _below(os.path.realpath(path), self._directory)}
-        first |= {path for path in self._hidden if _below(self._directory, path)}
+        stays = {self._directory, *(os.path.realpath(path) for path in keep)}
+        first |= {path for path in self._hidden if any(_below(place, path) for place in stays)}
         self._first = sorted(path for path in first if not any(_below(path, other) for other in first))
-        self._last = sorted(masks - set(self._first))
+        self._last = sorted(masks - first)
         self._keep = keep
 
     def build(self) -> str:
@@ -73,6 +76,7 @@ class Tree:
         kept = {path: mounts.clone_tree(mounts.AT_FDCWD, path) for path in self._kept_paths()}
         # The overlay's upper layer needs a place while it is being mounted; /dev is covered again below.
         mounts.mount("tmpfs", "/dev", "tmpfs", MS_NOSUID | MS_NODEV, f"mode=0700,size={UPPER_SIZE}")
+        os.close(os.open(NOTHING, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400))
         self._mask(self._first)
         for path, tree in kept.items():
             _place(tree, path)
@@ -111,6 +115,9 @@ class Tree:
             readonly = MS_RDONLY if path in self._hidden and path not in self._first else 0
             options = f"mode={'0755' if readonly else '1777'},size={PRIVATE_SIZE}"
             try:
+                if os.path.isfile(path):
+                    mounts.attach(mounts.clone_tree(mounts.AT_FDCWD, NOTHING), path)
+                    continue
                 mounts.mount("tmpfs", path, "tmpfs", MS_NOSUID | MS_NODEV | readonly, options)
             except (FileNotFoundError, PermissionError) as error:
                 # What this user cannot even reach, the candidate, who is the same user, cannot either.

@@ -9,5 +9,6 @@ secret still read the same. Logs are hostile: every rule is linear or bounded, a
 from wolverined.redact.clean import clean
 from wolverined.redact.known import known_secrets, looks_secret
 from wolverined.redact.redactor import Redactor
+from wolverined.redact.settings import secrets_of_files, with_fakes
 
-__all__ = ["Redactor", "clean", "known_secrets", "looks_secret"]
+__all__ = ["Redactor", "clean", "known_secrets", "looks_secret", "secrets_of_files", "with_fakes"]

@@ -59,7 +59,7 @@ def known_secrets(environment: Mapping[str, str], files: Iterable[str] = ()) -> 
     """
     secrets: dict[str, str] = {}
     for name, value in (*environment.items(), *(pair for text in files for pair in _env_pairs(text))):
-        for secret in _secrets_of(name, value):
+        for secret in secrets_in(name, value):
             label = name if secrets.get(name, secret) == secret else f"{name}-{len(secrets)}"
             secrets[label] = secret
     return secrets
@@ -74,7 +74,8 @@ def _env_pairs(text: str) -> Iterator[tuple[str, str]]:
             yield found[1], value
 
 
-def _secrets_of(name: str, value: str) -> Iterator[str]:
+def secrets_in(name: str, value: str) -> Iterator[str]:
+    """The secrets in one setting: passwords inside URLs, and the whole value under a name that looks secret."""
     if len(value) < SHORTEST:
         return
     for found in _USERINFO.finditer(value):
@@ -82,8 +83,13 @@ def _secrets_of(name: str, value: str) -> Iterator[str]:
             yield found[2]
     for found in _QUERY_SECRET.finditer(value):
         yield found[1]
-    if looks_secret(name) and not _PLAIN.match(value):
+    if looks_secret(name) and not plain(value):
         yield value
+
+
+def plain(value: str) -> bool:
+    """Whether a value is none of a secret's, whatever its name: a switch, a small number, a path."""
+    return bool(_PLAIN.match(value))
 
 
 def looks_secret(name: str) -> bool:

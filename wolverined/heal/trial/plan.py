@@ -38,7 +38,7 @@ class PlannedFile(msgspec.Struct, frozen=True, kw_only=True):
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """How to run the candidate: at its own path, by its own command.
 
-    `hide` are directories that must look empty, `hooks` the directory of injected reporters.
+    `hide` are directories and files that must look empty, `hooks` the directory of injected reporters.
     """
 
     directory: str

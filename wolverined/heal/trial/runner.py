@@ -25,6 +25,7 @@ from wolverined.heal.trial.exchange import Connecting, Exchange
 from wolverined.heal.trial.observations import Alive, Boot, Prepared, Replay, Syntax, Tests
 from wolverined.heal.trial.observe import Tail, body_shape
 from wolverined.heal.trial.plan import Plan
+from wolverined.heal.trial.secrets import keep_from
 from wolverined.linux import sandbox
 from wolverined.linux.sandboxtree import Change
 from wolverined.model import Exit, Request
@@ -105,18 +106,25 @@ class Runner:
         self._told_ready = False
         started = time.monotonic()
         homes = interpreters.homes(command=plan.command, environment=plan.environment, directory=plan.directory)
+        kept = keep_from(
+            directory=plan.directory,
+            hide=plan.hide,
+            environment=plan.environment,
+            changed={path for path, _, _ in changes},
+        )
         sandbox.enter()
         # Set after the namespaces: the kernel forgets it when credentials change.
         sandbox.die_with_parent(alive=lambda: not _hung_up(orders))
         sandbox.raise_loopback()
-        kind = sandbox.build_tree(directory=plan.directory, changes=changes, hide=plan.hide, keep=homes)
+        changes = (*changes, *kept.fakes)
+        kind = sandbox.build_tree(directory=plan.directory, changes=changes, hide=kept.hide, keep=homes)
         if plan.probe.notify:
             self._notify = _notify_socket()
         self._cell = Cell(plan)
         weak = [
             line for line, true in ((BINDS_WEAKNESS, kind == "binds"), (NOTIFY_WEAKNESS, plan.probe.notify)) if true
         ]
-        self.prepared = Prepared(sandbox=kind, weaknesses=tuple(weak), ms=_ms_since(started))
+        self.prepared = Prepared(sandbox=kind, weaknesses=(*weak, *kept.weaknesses), ms=_ms_since(started))
         for argv in plan.setup:
             done = self.test({"argv": list(argv), "timeout_s": SETUP_S})
             if done.code != 0:
