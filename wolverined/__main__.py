@@ -3,24 +3,29 @@
 
 from __future__ import annotations
 
-import argparse
+import gc
 import os
 import sys
 from collections.abc import Sequence
-from importlib.util import find_spec
-from typing import NoReturn
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, NoReturn
 
 from wolverined import __version__
 from wolverined.errors import UsageError, WolverineError
+from wolverined.lean import be_lean
 
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message, hint=f"{self.prog} --help")
+if TYPE_CHECKING:
+    import argparse
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line of `wolverined`."""
+    import argparse  # noqa: PLC0415 - so that `_options` can take it out of memory again
+
+    class _Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            raise UsageError(message, hint=f"{self.prog} --help")
+
     top = _Parser(prog="wolverined", description="Supervises one application and heals it.", allow_abbrev=False)
     top.add_argument("--version", action="version", version=f"wolverined {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
@@ -40,27 +45,25 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def leave_openssl_out() -> None:
-    """Make this process do without OpenSSL, which asyncio and hashlib take along when they find it.
-
-    7 MB of memory in a process that speaks to Unix sockets, probes plain HTTP and hashes a few lines.
-    Both are written to do without (asyncio has no TLS then, hashlib uses Python's own code), and None is
-    the import system's own word for "there is none". Children are new interpreters and have it.
-    """
-    sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]
-    if find_spec("_sha256") or find_spec("_sha2"):  # some builds leave Python's own hashes out
-        sys.modules.setdefault("_hashlib", None)  # type: ignore[arg-type]
+def _options(argv: Sequence[str] | None) -> SimpleNamespace:
+    """What the command line says, without the 400 KB that it took to read it: they hold what is imported next."""
+    brought = {"argparse", "gettext"} - sys.modules.keys()  # what somebody else uses stays
+    options = SimpleNamespace(**vars(parser().parse_args(argv)))
+    for name in brought & sys.modules.keys():
+        del sys.modules[name]
+    gc.collect()
+    return options
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the daemon; the exit code says how it ended (78: the configuration cannot be used)."""
     try:
-        args = parser().parse_args(argv)
-        leave_openssl_out()
+        options = _options(argv)
+        be_lean()
         # What the daemon needs is imported only now: `--version` and a wrong option answer at once.
         from wolverined.daemon import main as run_daemon  # noqa: PLC0415
 
-        return run_daemon(args)
+        return run_daemon(options)
     except WolverineError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code

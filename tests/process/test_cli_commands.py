@@ -476,7 +476,7 @@ def test_daemon_errors_are_exit_codes(monkeypatch: pytest.MonkeyPatch, capsys: p
         raise SpawnError("no", hint="never")
 
     monkeypatch.setitem(sys.modules, "wolverined.daemon", types.SimpleNamespace(main=daemon))
-    monkeypatch.setattr(program, "leave_openssl_out", lambda: None)
+    monkeypatch.setattr(program, "be_lean", lambda: None)
     assert program.main(["run", "--config", "x.toml"]) == 1
     assert capsys.readouterr().err == "error: no; hint: never\n"
 
@@ -484,7 +484,7 @@ def test_daemon_errors_are_exit_codes(monkeypatch: pytest.MonkeyPatch, capsys: p
 def test_daemon_does_without_openssl() -> None:
     """The daemon's process maps no OpenSSL, and still hashes and runs a loop."""
     script = (
-        "from wolverined.__main__ import leave_openssl_out; leave_openssl_out(); "
+        "from wolverined.lean import be_lean; be_lean(); "
         "import asyncio, hashlib, hmac, random; "
         "asyncio.run(asyncio.sleep(0)); print(hashlib.sha256(b'').hexdigest()[:8], hashlib.new('sha1').digest_size); "
         "maps = open('/proc/self/maps').read(); print('libssl' in maps, 'libcrypto' in maps)"

@@ -31,7 +31,8 @@ ALLOWED: dict[str, set[str]] = {
     "cli": GROUND | {"config", "control", "linux"},
     "daemon": GROUND | AGENT - {"cli"},
     "hooks": set(),
-    "__main__": {"errors", "daemon"},
+    "lean": set(),
+    "__main__": {"errors", "daemon", "lean"},
 }
 """Room -> the rooms that it may import (beside itself). `daemon` alone knows all of them."""
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import faulthandler
@@ -14,6 +13,7 @@ import sys
 import traceback
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -65,7 +65,7 @@ _HOOKS = Path(__file__).parent.parent / "hooks"
 _AT_START = ("app.", "cluster.", "probe.notify")  # what an app that runs does not hear of
 
 
-def main(args: argparse.Namespace) -> int:
+def main(args: SimpleNamespace) -> int:
     """Run the daemon for `wolverined run`; gives the exit code."""
     faulthandler.enable()
     try:
@@ -78,7 +78,7 @@ def main(args: argparse.Namespace) -> int:
 class _Composition:
     """One daemon from its command line to its end."""
 
-    def __init__(self, args: argparse.Namespace) -> None:
+    def __init__(self, args: SimpleNamespace) -> None:
         self._file = Path(args.config).absolute()
         self._name = self._file.stem
         self._runtime_dir = runtime_dir(self._name, _path(args.runtime_dir))
