@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -207,6 +209,24 @@ def test_a_file_that_is_no_text_or_too_large_is_refused(tmp_path: Path, content:
     file.write_bytes(content)
     with pytest.raises(SpawnError):
         read_environment_file(file)
+
+
+def test_what_is_no_regular_file_is_refused_without_waiting(tmp_path: Path) -> None:
+    """A pipe that nobody writes to would stop the supervisor for ever."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (pipe, Path("/dev/zero"), tmp_path):
+        with pytest.raises(SpawnError) as caught:
+            read_environment_file(path)
+        assert caught.value.hint
+
+
+@pytest.mark.parametrize("unit", ['A="x\n"\n', "A='\n", "A=x #\n", 'A="\\'])
+def test_the_largest_file_is_parsed_in_a_moment(unit: str) -> None:
+    """Whatever it holds: the work grows with the file, not with its square, which would be minutes."""
+    began = time.thread_time()
+    parse_environment_file(unit * ((256 << 10) // len(unit)))
+    assert time.thread_time() - began < 2
 
 
 def test_a_missing_file_is_said_with_its_name(tmp_path: Path) -> None:
