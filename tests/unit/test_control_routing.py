@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
+from typing import ClassVar
 
 import msgspec
 import pytest
@@ -13,7 +15,7 @@ from wolverined.control.client import error_of
 from wolverined.control.envelope import Refusal, encode, failure, status_of
 from wolverined.control.routes import ROUTES
 from wolverined.control.routes.status import hide_environments
-from wolverined.control.routing import find
+from wolverined.control.routing import MOST_LISTED, find
 from wolverined.model import LogLine
 
 
@@ -127,3 +129,35 @@ def test_environments_are_hidden() -> None:
         "heal": {"trial": {"environment": {"B": "(hidden)"}}},
         "x": [],
     }
+
+
+@pytest.mark.parametrize("path", ["/v1/incidents", "/v1/repairs"])
+def test_a_list_is_never_longer_than_the_loop_can_bear(path: str) -> None:
+    """Whatever limit is asked for, so many at most are taken out of the store."""
+    asked: list[int] = []
+
+    class Instance:
+        """Remembers how many it was asked for."""
+
+        def incidents(self, *, limit: int, open_only: bool) -> list[object]:  # noqa: ARG002 - as the protocol names it
+            asked.append(limit)
+            return []
+
+        def repairs(self, *, limit: int) -> list[object]:
+            asked.append(limit)
+            return []
+
+    class Incoming:
+        """A request with a great limit."""
+
+        query: ClassVar[dict[str, str]] = {"limit": "100000"}
+
+    class Call:
+        """The little of a call that a list looks at."""
+
+        instance = Instance()
+        incoming = Incoming()
+
+    route, _ = find(ROUTES, "GET", path)
+    asyncio.run(route.handler(Call()))  # type: ignore[arg-type]
+    assert asked == [MOST_LISTED]

@@ -100,6 +100,10 @@ def body_of(call: Call, kind: type[_T]) -> _T:
         raise UsageError(f"the body does not fit: {error}") from error
 
 
+MOST_LISTED = 200
+"""Incidents or repairs of one answer: they are decoded in the loop, with traces and diffs that a list leaves out."""
+
+
 def number(call: Call, name: str, *, default: int, low: int, high: int) -> int:
     """A whole number of the query, held between `low` and `high`."""
     text = call.incoming.query.get(name)

@@ -8,14 +8,14 @@ from typing import Any
 import msgspec
 
 from wolverined.control.access import Level
-from wolverined.control.routing import Call, Now, Reply, Route, flag, number
+from wolverined.control.routing import MOST_LISTED, Call, Now, Reply, Route, flag, number
 from wolverined.model import Incident
 
 
 async def incidents(call: Call) -> Reply:
     """`GET /v1/incidents?limit=&open=`: the newest first, without trace, request and output."""
     found = call.instance.incidents(
-        limit=number(call, "limit", default=50, low=1, high=1000), open_only=flag(call, "open")
+        limit=number(call, "limit", default=50, low=1, high=MOST_LISTED), open_only=flag(call, "open")
     )
     return Now([brief(incident) for incident in found])
 

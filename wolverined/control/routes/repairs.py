@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from wolverined.control.access import Level
-from wolverined.control.routing import Call, Now, Reply, Route, body_of, number, submit
+from wolverined.control.routing import MOST_LISTED, Call, Now, Reply, Route, body_of, number, submit
 from wolverined.errors import UsageError
 from wolverined.model import Repair
 
@@ -26,7 +26,7 @@ class Nothing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 async def repairs(call: Call) -> Reply:
     """`GET /v1/repairs?limit=`: the newest first, without their diffs."""
-    found = call.instance.repairs(limit=number(call, "limit", default=50, low=1, high=1000))
+    found = call.instance.repairs(limit=number(call, "limit", default=50, low=1, high=MOST_LISTED))
     return Now([brief(repair) for repair in found])
 
 
