@@ -333,6 +333,65 @@ def test_a_replaced_file_keeps_mode_group_and_attributes(tmp_path: Path) -> None
         assert os.getxattr(path, "user.note") == b"kept"
 
 
+@pytest.mark.skipif(not IS_ROOT, reason="another user is needed")
+@pytest.mark.parametrize(
+    ("mode", "done"), [(0o644, True), (0o755, True), (0o600, True), (0o640, False), (0o664, False)]
+)
+def test_a_group_that_the_owner_is_not_in_is_given_up_only_where_it_means_nothing(mode: int, done: bool) -> None:
+    """Members who may what all may lose nothing; else it is said by name, with the way out, before anything."""
+    with public_tmp() as root:
+        user = unused_user()
+        os.chown(root, user.pw_uid, user.pw_gid)
+        plant(root, {"a.js": OLD})
+        os.chown(root / "a.js", user.pw_uid, 7)
+        (root / "a.js").chmod(mode)
+
+        def become() -> None:
+            os.setgroups([])
+            os.setgid(user.pw_gid)
+            os.setuid(user.pw_uid)
+
+        async def both(client: SurgeonClient) -> None:
+            await client.look(["a.js"])
+            await replace(client, step("a.js"))
+
+        if done:
+            ask(root, both, setup=become)
+            assert (root / "a.js").read_bytes() == NEW
+            assert (root / "a.js").stat().st_gid == user.pw_gid
+            assert stat.S_IMODE((root / "a.js").stat().st_mode) == mode
+        else:
+            with pytest.raises(
+                SurgeryAborted, match=r"a\.js belongs to the group lp, which nobody is not in"
+            ) as refused:
+                ask(root, lambda client: client.look(["a.js"]), setup=become)
+            assert refused.value.hint.startswith("chgrp nogroup a.js")
+            with pytest.raises(SurgeryAborted, match="the group lp"):
+                ask(root, lambda client: client.stage([step("a.js")], make_dirs=(), contents={0: NEW}), setup=become)
+            assert tree_of(root) == {"a.js": (OLD, mode)}
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="another user is needed")
+def test_a_directory_that_hands_its_group_down_is_no_obstacle() -> None:
+    """setgid: a new file is born with the group, whoever makes it."""
+    with public_tmp() as root:
+        user = unused_user()
+        plant(root, {"a.js": OLD})
+        for path in (root, root / "a.js"):
+            os.chown(path, user.pw_uid, 7)
+        root.chmod(0o2775)
+        (root / "a.js").chmod(0o664)
+
+        def become() -> None:
+            os.setgroups([])
+            os.setgid(user.pw_gid)
+            os.setuid(user.pw_uid)
+
+        ask(root, lambda client: replace(client, step("a.js")), setup=become)
+        assert (root / "a.js").stat().st_gid == 7
+        assert (root / "a.js").read_bytes() == NEW
+
+
 def test_python_runs_the_repaired_source_even_within_the_same_second(tmp_path: Path) -> None:
     """Same size, same second: a .pyc keyed by mtime and size would still be taken for current."""
     code = "import sys; sys.path.insert(0, sys.argv[1]); import m; print(m.X)"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +166,7 @@ class Conductor:
             step = Next.APPROVAL
         if step is Next.APPLY:
             changed = {change.path for change in standing.proposal.changes}
-            return await self._operation.apply(
+            return await self._apply(
                 repair,
                 fingerprint=incident.fingerprint,
                 tree_hash=snapshot.tree_hash,
@@ -193,7 +193,23 @@ class Conductor:
         if self._job.sha256 and self._job.sha256 != repair.sha256:
             raise Conflict(f"{repair.id} has another sha256: {repair.sha256}", hint="look at the diff again")
         fingerprint = self._store.repairs.stored(repair.id).fingerprint
-        return await self._operation.apply(repair, fingerprint=fingerprint)
+        return await self._apply(repair, fingerprint=fingerprint)
+
+    async def _apply(
+        self, repair: Repair, *, fingerprint: str, tree_hash: str = "", witnesses: Mapping[str, str] | None = None
+    ) -> Result:
+        """Apply, after a look at the files while the app still runs: what cannot be replaced costs it no stop."""
+        paths = [change.path for change in self._store.repairs.stored(repair.id).changes]
+        try:
+            async with self._surgeon() as surgeon:
+                await surgeon.look(paths)
+        except SurgeryAborted as error:
+            said = f"not applied: {error.message}"
+            if repair.state is not RepairState.ROLLED_BACK:
+                now = self._clock.wall()
+                self._store.repairs.update(repair.id, state=RepairState.FAILED, note=said, ended_at=now)
+            return Result(conclusion=Conclusion.FAILED, said=said, hint=error.hint, repair=repair.id)
+        return await self._operation.apply(repair, fingerprint=fingerprint, tree_hash=tree_hash, witnesses=witnesses)
 
     async def _roll_back(self) -> Result:
         repair = self._repair()

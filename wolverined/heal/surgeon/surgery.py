@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from wolverined.errors import SurgeryAborted
 from wolverined.heal.source import TEMPORARY, sha256_of
-from wolverined.heal.surgeon import rename
+from wolverined.heal.surgeon import groups, rename
 from wolverined.heal.surgeon.steps import Look, Step
 from wolverined.heal.surgeon.tree import Held, Tree, content, read, split, status, unlink
 
@@ -45,7 +45,7 @@ def look(tree: Tree, path: str) -> Look:
             found = status(held)
             if found is None:
                 return Look(path=path)
-            _check_ours(path, found)
+            _check_ours(held, path, found)
             data, after = read(held)
             return Look(path=path, sha256=sha256_of(data), mode=stat.S_IMODE(after.st_mode))
     except FileNotFoundError:
@@ -215,14 +215,14 @@ def _expected(held: Held, step: Step) -> os.stat_result | None:
     """The target's status, after a check that it is what the step was made for."""
     found = status(held)
     if found is not None:
-        _check_ours(step.path, found)
+        _check_ours(held, step.path, found)
     if content(held) != step.old:
         said = "is not what the repair was made for" if step.old is not None else "exists already"
         raise SurgeryAborted(f"{step.path} {said}", hint="somebody changed it; theirs is kept")
     return found
 
 
-def _check_ours(path: str, found: os.stat_result) -> None:
+def _check_ours(held: Held, path: str, found: os.stat_result) -> None:
     if not stat.S_ISREG(found.st_mode):
         raise SurgeryAborted(f"{path} is no regular file")
     if found.st_nlink != 1:
@@ -231,6 +231,7 @@ def _check_ours(path: str, found: os.stat_result) -> None:
         raise SurgeryAborted(f"{path} has special permission bits")
     if found.st_uid != os.geteuid():
         raise SurgeryAborted(f"{path} belongs to another user", hint="heal.apply_as must be the owner of the source")
+    groups.check(held.directory, path, found)
 
 
 def _check_step(step: Step) -> None:
@@ -247,8 +248,7 @@ def _write(target: Held, data: bytes, *, like: os.stat_result | None, mode: int,
         while view:
             view = view[os.write(fd, view) :]
         if like is not None:
-            if like.st_gid != os.fstat(fd).st_gid:
-                os.fchown(fd, -1, like.st_gid)
+            groups.give(fd, target.name, like)
             _copy_attributes(source, fd)
         os.fchmod(fd, stat.S_IMODE(like.st_mode) if like is not None else mode)
         os.utime(fd, (time.time(), _distinct_mtime(like)))
