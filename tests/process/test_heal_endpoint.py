@@ -28,19 +28,13 @@ SHORT = "timeout_s = 4.5"
 
 TROUBLES: dict[str, tuple[Scripted, str]] = {
     "a refused key": (status(401, message="bad key"), "the endpoint answers 401: Error code: 401 - bad key"),
-    "no money": (status(429, error="insufficient_quota"), "the endpoint answers 429"),
     "a limit for long": (status(429, retry_after=60), "the endpoint answers 429"),
     "an error of its own": (status(500, message="oops"), "the endpoint answers 500: Error code: 500 - oops"),
-    "no such model": (status(404, message="no model"), "the endpoint answers 404: Error code: 404 - no model"),
     "silence": (hang(), "the model did not answer in time"),
     "a cut answer": (cut(RIGHT), "the endpoint cannot be reached"),
     "no finish_reason": (answer(RIGHT, finish_reason=None), "it has no finish_reason"),
     "the length": (answer(RIGHT, finish_reason="length"), "ended by 'length'"),
-    "a filter": (answer(RIGHT, finish_reason="content_filter"), "ended by 'content_filter'"),
-    "nothing": (answer(""), "the model's answer is empty"),
     "no JSON": (raw(b"<html>busy</html>"), "is no chat completion"),
-    "no choice": (raw(b'{"choices": []}'), "holds no choice"),
-    "another shape": (raw(b'{"choices": {"message": 1}}'), "is no chat completion"),
 }
 
 

@@ -29,6 +29,9 @@ from typing import Any, NamedTuple, Self
 
 from support.places import IS_ROOT, eventually, node_path, public_python, public_tmp, unused_user
 
+from wolverined.control.client import Client
+from wolverined.errors import Unreachable
+
 PYTHON = public_python()
 NODE = str(node_path() or "node")
 PATIENCE_S = 45.0
@@ -196,7 +199,7 @@ class Running:
 
     def status(self) -> dict[str, Any]:
         """`status --json`."""
-        answer: dict[str, Any] = self.ctl("--json", "status").json
+        answer: dict[str, Any] = eventually(lambda: self._ask("/v1/status"), within_s=PATIENCE_S)
         return answer
 
     def incidents(self) -> list[dict[str, Any]]:
@@ -211,9 +214,15 @@ class Running:
 
     def events(self) -> list[dict[str, Any]]:
         """The newest thousand events, oldest first."""
-        done = self.ctl("--json", "events", "-n", "1000")
-        assert done.code in (0, 5), done.err  # 5: it does not listen yet
-        return [json.loads(line) for line in done.out.splitlines()]
+        found: list[dict[str, Any]] = self._ask("/v1/events?n=1000") or []
+        return found
+
+    def _ask(self, path: str) -> Any:
+        """What wolverinectl would be told, without a process for each look; None while nobody listens."""
+        try:
+            return Client(str(self.runtime)).get(path)
+        except Unreachable:
+            return None
 
     def until_event(self, *names: str, count: int = 1, within_s: float = PATIENCE_S, after: int = 0) -> dict[str, Any]:
         """Wait for the `count`-th event of one of these names after that cursor, and give it."""
@@ -231,7 +240,11 @@ class Running:
 
     def until_healthy(self, *, within_s: float = PATIENCE_S) -> None:
         """Wait until `is-healthy` says so."""
-        eventually(lambda: self.ctl("is-healthy").code == 0, within_s=within_s)
+        eventually(lambda: self._looks_healthy() and self.ctl("is-healthy").code == 0, within_s=within_s)
+
+    def _looks_healthy(self) -> bool:
+        status = self._ask("/v1/status")
+        return status is not None and status["ready_since"] is not None
 
     def request(
         self, method: str, path: str, *, body: bytes | None = None, headers: Mapping[str, str] | None = None

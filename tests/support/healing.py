@@ -167,11 +167,12 @@ def asked(
         environment: More of wolverined's own.
         links: Symbolic links in the source: name -> target.
     """
-    config = f"[heal]\nprobation_s = {probation_s}\nmax_attempts = {attempts}\n{heal}\n{PRICES}{tables}"
+    probe = '[probe]\nhttp = "/health"\nstartup_s = 5.0\n'
+    config = f"{probe}[heal]\nprobation_s = {probation_s}\nmax_attempts = {attempts}\n{heal}\n{PRICES}{tables}"
     with ModelServer() as server:
         server.script(*(answer(one, model=MODEL) if isinstance(one, str) else one for one in script))
         variables = {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": server.url, **(environment or {})}
-        running = Running(files=app.files, command=app.command, tables=config, environment=variables)
+        running = Running(files=app.files, command=app.command, tables=config, environment=variables, probe="")
         for name, target in (links or {}).items():
             (running.app / name).symlink_to(target)
         with running:

@@ -16,7 +16,7 @@ from typing import Any
 
 from wolverined.clock import Clock
 from wolverined.config.schema import Config
-from wolverined.errors import Conflict, StreamError, WolverineError
+from wolverined.errors import Conflict, StreamError, SurgeryAborted, WolverineError
 from wolverined.heal import transaction
 from wolverined.heal.job import Conclusion, Result
 from wolverined.heal.probation import Watch, begin, observe
@@ -91,7 +91,8 @@ class Operation:
                     witnesses=witnesses,
                 )
         except WolverineError as error:
-            return await self._not_done(error, repair, "not applied")
+            return await self._not_done(error, repair, "not applied", worse=await self._mend())
+        await self._mend()
         repair = self._store.repairs.get(repair.id)
         files = ", ".join(repair.files)
         await self._tell("repair.applied", f"{repair.id} applied to {files}: {repair.resolution}", repair)
@@ -174,9 +175,13 @@ class Operation:
                     repair, surgeon=surgeon, store=self._store, state_dir=self._state_dir, note=why
                 )
         except WolverineError as error:
-            result = await self._not_done(error, repair, "not rolled back")
-            await self._tell("repair.rollback_failed", result.said, repair, severity="critical")
-            return result
+            worse = await self._mend()
+            if worse is not None or self._store.repairs.get(repair.id).state is not RepairState.ROLLED_BACK:
+                result = await self._not_done(error, repair, "not rolled back", worse=worse)
+                await self._tell("repair.rollback_failed", result.said, repair, severity="critical")
+                return result
+            # A surgeon that was lost half-way: mending meant to finish what it had begun.
+        await self._mend()
         repair = self._store.repairs.get(repair.id)
         said = f"{repair.id} rolled back: {why}"
         await self._tell("repair.rolled_back", said, repair, severity="warn")
@@ -192,25 +197,41 @@ class Operation:
                     backup_id, surgeon=surgeon, store=self._store, state_dir=self._state_dir
                 )
         except WolverineError as error:
-            return await self._not_done(error, None, f"backup {backup_id} is not restored")
+            what = f"backup {backup_id} is not restored"
+            return await self._not_done(error, None, what, worse=await self._mend())
+        await self._mend()
         said = f"backup {backup_id} is restored: {', '.join(files) or 'its files stood as they were'}"
         await self._say("backup.restored", said, {})
         await self._let_go()
         return Result(conclusion=Conclusion.DONE, said=said)
 
-    async def _not_done(self, error: WolverineError, repair: Repair | None, what: str) -> Result:
-        """A surgery failed: make the tree whole before the app runs on it again."""
+    async def _mend(self) -> WolverineError | None:
+        """Finish or undo a surgery that was cut off, with a fresh surgeon; why that cannot be done, if so.
+
+        After the commit that only means to clear away what the lost surgeon left lying about.
+        """
+        if self._store.journal.unfinished() is None:
+            return None
+        try:
+            async with self._open_surgeon() as surgeon:
+                await transaction.recover(surgeon=surgeon, store=self._store, state_dir=self._state_dir)
+        except WolverineError as worse:
+            return worse
+        return None
+
+    async def _not_done(
+        self, error: WolverineError, repair: Repair | None, what: str, *, worse: WolverineError | None
+    ) -> Result:
+        """A surgery failed: the app may run on the old tree again, if that is whole."""
         said = f"{what}: {error.message}"
         repair_id = repair.id if repair is not None else ""
-        try:
-            if self._store.journal.unfinished() is not None:
-                async with self._open_surgeon() as surgeon:
-                    await transaction.recover(surgeon=surgeon, store=self._store, state_dir=self._state_dir)
-        except WolverineError as worse:
+        if worse is not None:
             said += f"; and the source may be half changed: {worse.message}"
             hint = "mend the disk, then restart wolverined: it finishes or undoes what was begun"
             return Result(conclusion=Conclusion.FAILED, said=said, hint=hint, repair=repair_id, mixed=True)
-        if repair is not None and repair.state in _BEFORE:
+        final = repair is not None and isinstance(error, SurgeryAborted) and repair.state in _ON_PROBATION
+        if repair is not None and (repair.state in _BEFORE or final):
+            # On probation and refused: somebody else has changed its files, and what is there now is theirs.
             self._store.repairs.update(repair.id, state=RepairState.FAILED, note=said, ended_at=self._clock.wall())
         elif repair is not None:
             self._store.repairs.update(repair.id, note=said)
@@ -243,6 +264,7 @@ class Operation:
 
 _NEVER_READY = "the app did not become ready with it"
 _SERVED = (AppState.READY.value, AppState.DEGRADED.value, AppState.HEALING.value)
+_ON_PROBATION = (RepairState.APPLIED, RepairState.PROBATION)
 _BEFORE = (RepairState.PROPOSED, RepairState.APPROVAL, RepairState.UNPROVABLE)
 """States of a repair that is not in place."""
 
