@@ -123,7 +123,9 @@ def test_a_stopped_terminal_stops_nothing() -> None:
         read, write = os.pipe()
         argv = [sys.executable, "-P", "-m", "wolverined", "run", "--config", str(daemon.config)]
         argv += ["--runtime-dir", str(daemon.runtime), "--state-dir", str(daemon.state)]
-        daemon.process = subprocess.Popen(argv, stdout=write, stderr=write, start_new_session=True)
+        # With buffered streams, as usual: their lock must not be held by the thread that waits for the terminal.
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+        daemon.process = subprocess.Popen(argv, stdout=write, stderr=write, start_new_session=True, env=environment)
         os.close(write)
         try:
             daemon.until_state("ready")
