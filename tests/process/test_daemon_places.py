@@ -24,13 +24,14 @@ SECRET = "sk-a-key-of-the-operator-0123456789"
 
 @contextmanager
 def tmpfs(path: Path, *, size: str = "1m") -> Iterator[None]:
-    """A small file system of its own at `path`."""
+    """A small file system of its own at `path`; what it lies in is removed with it at the end."""
     path.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "none", path], check=True)
     try:
         yield
     finally:
         subprocess.run(["umount", "-l", path], check=True)
+        shutil.rmtree(path.parent, ignore_errors=True)  # a mounted directory could not be removed before
 
 
 def fill(directory: Path) -> None:
