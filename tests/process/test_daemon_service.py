@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import sqlite3
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 from support.daemons import PYTHON
 from support.places import IS_ROOT, eventually, public_tmp
-from support.watching import PROBED, QUICK, Watched
+from support.watching import OBEDIENT, PROBED, QUICK, Watched
 
 from wolverined.store.database import BUSY_S
 
@@ -135,6 +136,44 @@ def test_a_locked_store_delays_neither_restart_nor_status_and_nothing_is_lost() 
         eventually(lambda: other.execute(written).fetchone()[0] == len(incidents), within_s=30)
         other.close()
         assert daemon.status()["store_lost"] == 0
+
+
+FLOODING = """
+import socket, threading
+def flood():
+    data = b'{"type":"crash","stack":"' + b"password=hunter22 " * 3000 + b'"}\\n'
+    while True:
+        try:
+            with socket.socket(socket.AF_UNIX) as out:
+                out.connect(os.environ["WOLVERINE_REPORT_SOCKET"])
+                while True:
+                    out.sendall(data)
+        except OSError:
+            pass
+""" + "\n".join(
+    line.replace(
+        'if word == "hang":', 'if word == "hang":\n        threading.Thread(target=flood).start()\n        return "on"'
+    )
+    for line in ("import os", *OBEDIENT.splitlines())
+)
+
+
+def test_an_app_that_floods_its_report_socket_does_not_delay_its_supervisor() -> None:
+    """Twenty connections that never stop: `status` answers, and the app's end is seen to."""
+    with Watched(FLOODING) as daemon:
+        daemon.until_state("ready")
+        for _ in range(20):
+            assert daemon.ask("hang") == "on"
+        slowest_s = 0.0
+        for _ in range(20):
+            began = time.monotonic()
+            daemon.status()
+            slowest_s = max(slowest_s, time.monotonic() - began)
+        assert slowest_s < 1.0
+        assert daemon.process is not None
+        os.kill(daemon.status()["pid"], signal.SIGKILL)
+        daemon.until_state("ready", generation=2)
+        daemon.until_event("app.exit")
 
 
 def test_a_report_socket_that_was_removed_or_replaced_is_made_anew() -> None:

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""Whether the source is whole, as the daemon asks before it starts the app: a store that fails is no yes."""
+"""Small parts of the daemon: whether the source is whole (a store that fails is no yes), what was dropped."""
 
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 from wolverined.daemon.serve import _Composition
 from wolverined.errors import StoreError
+from wolverined.sense.reports import ReportServer
 
 
 class Desk:
@@ -54,6 +56,20 @@ def test_a_store_that_fails_says_not_known_to_be_whole_and_is_asked_again() -> N
     assert [asyncio.run(daemon._is_whole()) for _ in range(3)] == [False, False, True]
     assert len(teller.said) == 1
     assert "disk gives errors" in teller.said[0]
+
+
+def test_reports_that_were_dropped_are_told_once() -> None:
+    """A loss is never silent, nor told again while there is no more of it."""
+    daemon, teller = composition(Desk(failures=0, torn=False))
+    daemon._reports = ReportServer(Path("/unused"), app_uid=0, on_crash=lambda _: None)
+    daemon._dropped = 0
+    daemon._tell_dropped()
+    assert teller.said == []
+    daemon._reports.counts.too_fast = 7
+    daemon._reports.counts.malformed = 1
+    daemon._tell_dropped()
+    daemon._tell_dropped()
+    assert [words.partition(" lines")[0] for words in teller.said] == ["reports.dropped 8"]
 
 
 def test_a_torn_source_is_not_whole() -> None:

@@ -93,6 +93,7 @@ class _Composition:
         self._secrets: dict[str, str] = {}
         self._told: set[str] = set()
         self._faults: dict[str, float] = {}
+        self._dropped = 0
 
     def _load(self) -> tuple[Config, tuple[str, ...]]:
         loaded = load(self._file)
@@ -251,8 +252,18 @@ class _Composition:
             async with self._unharmed("the runtime directory cannot be made anew", once=True):
                 await self._mend_place()
             if beats % TIDY_EVERY == 0:
+                self._tell_dropped()
                 async with self._unharmed("the store is not tidied", once=True):
                     await self._desk.tidy()
+
+    def _tell_dropped(self) -> None:
+        """Tell what the app said on its report socket too fast, or not as agreed, since this was told last."""
+        counts = self._reports.counts
+        dropped = counts.too_fast + counts.too_long + counts.malformed
+        if dropped > self._dropped:
+            words = f"{dropped - self._dropped} lines on the app's report socket were too many, too long or no JSON"
+            self._narrator.tell("reports.dropped", words, severity="warn", fields=msgspec.to_builtins(counts))
+        self._dropped = dropped
 
     async def _make_whole(self) -> None:
         """Finish or undo what an earlier heal left; the app is never started on half a tree, not even by a command."""
