@@ -40,8 +40,8 @@ def parser() -> argparse.ArgumentParser:
         help="where its sockets lie (default: $XDG_RUNTIME_DIR/wolverine/NAME, as root /run/wolverine/NAME)",
     )
     run.add_argument("--state-dir", metavar="DIR", default="", help="where its store and backups lie")
-    run.add_argument("--json-log", action="store_true", help="log JSON, one object a line")
-    run.add_argument("-v", "--verbose", action="store_true", help="log more")
+    run.add_argument("--json-log", action="store_true", help="log JSON, one object a line, the app's lines too")
+    run.add_argument("-v", "--verbose", action="store_true", help="also print who asked for what")
     return top
 
 
