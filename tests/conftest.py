@@ -20,13 +20,24 @@ STRICT = os.environ.get("CI") == "true"
 
 OTHER_HALF = (
     "shows what a plain user may do",
+    "a plain user is needed",
     "root may do this",
+    "root may write everywhere",
     "needs a home directory or another place of its own",
     "no corpora beside the project root",
 )
 """Beginnings of reasons that are no want: the other user's half of the tests, and what is no part of the project."""
 
-WANTS_ROOT = ("needs root", "becoming another user", "another user is needed", "only root", "mounting")
+WANTS_ROOT = (
+    "needs root",
+    "becoming another user",
+    "another user is needed",
+    "only root",
+    "mounting",
+    "root is needed",
+    "needs a writable cgroup v2",
+    "this kernel, or what contains us, refuses clone3 into a cgroup",
+)
 
 
 def is_a_want(reason: str) -> bool:
