@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import msgspec
 
-from wolverined.config import numbers, words
+from wolverined.config import numbers, pending, words
 from wolverined.config.problems import Loaded, Problems
 from wolverined.config.schema import AppTable, Config, HealTable, PlatformTable, ProbeTable, RoutesTable, Unprovable
 
@@ -36,7 +36,8 @@ def check(tables: Mapping[str, msgspec.Struct], *, problems: Problems, origin: P
     if not platform.instance_name:
         platform = msgspec.structs.replace(platform, instance_name=origin.stem)
     made: dict[str, Any] = {**tables, "app": app, "heal": heal, "platform": platform}
-    return Loaded(config=Config(**made), warnings=tuple(warnings))
+    config = Config(**made)
+    return Loaded(config=config, warnings=(*warnings, *pending.warnings(config)))
 
 
 def _check_app(app: AppTable, problems: Problems, *, base: Path) -> AppTable:
