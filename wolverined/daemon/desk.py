@@ -21,6 +21,7 @@ from wolverined.config.schema import Config
 from wolverined.daemon import standing
 from wolverined.daemon.hold import Hold
 from wolverined.daemon.narrator import Narrator
+from wolverined.daemon.words import describe
 from wolverined.errors import Conflict, StoreError
 from wolverined.heal.dispatch import Dispatcher
 from wolverined.heal.job import Conclusion, Job, Result, Task
@@ -497,14 +498,3 @@ _STATE_AFTER = {
     Conclusion.OBSERVED: IncidentState.APPROVAL,  # the proposal is there; it may be approved, and is not made again
     Conclusion.PAUSED: IncidentState.HEALING,
 }
-
-
-def describe(incident: Incident) -> str:
-    """One line of an incident for a person: what, and where."""
-    where = ""
-    if incident.trace is not None:
-        frame = next((frame for frame in incident.trace.frames if frame.own), None)
-        where = f" at {frame.path}:{frame.line}" if frame else ""
-    what = f"{incident.error}: {incident.message}" if incident.message else incident.error
-    request = f" on {incident.request.method} {incident.request.path}" if incident.request else ""
-    return f"{what}{where}{request}"
