@@ -166,7 +166,8 @@ def measure(rounds: int, wanted: Callable[[str], bool]) -> dict[str, dict[str, A
             if isinstance(item, Case):
                 mended(item, tally)
             else:
-                proposed(*item, tally)
+                app, answer = item
+                proposed(app, answer, tally)
         result[name] = tally.summary()
     return result
 

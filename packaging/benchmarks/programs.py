@@ -96,7 +96,7 @@ class Wolverined:
     """Ourselves, as `wolverined run`."""
 
     name = "wolverined"
-    detect_source = "the time of its app.exit event"
+    detect_source = "the time in its `app.exit` event"
 
     def __init__(self, place: Path) -> None:
         from wolverined.control.client import Client  # noqa: PLC0415 - peers do without it
@@ -159,7 +159,8 @@ class Wolverined:
 
         def told() -> list[float]:
             events = self._client.get("/v1/events?n=200")
-            return [one["at"] for one in events if one["name"] == "app.exit" and one["at"] >= after]
+            noticed = [one["fields"]["noticed_at"] for one in events if one["name"] == "app.exit"]
+            return [at for at in noticed if at >= after]
 
         noticed: float = until(told)[0]
         return noticed

@@ -114,6 +114,8 @@ class Listener:
             f"generation {exit.generation} ended: {words}, after {_seconds(exit.uptime_s)}{ready}",
             severity="info" if exit.asked else "error",
             generation=exit.generation,
+            # Telling may wait until the next generation is under way; this is when it was noticed.
+            fields={"noticed_at": exit.at, "code": exit.code, "signal": exit.signal},
         )
         if exit.asked:
             self._reports.pop(exit.generation, None)
