@@ -463,7 +463,7 @@ class Desk:
         due = [
             repair
             for repair in self._store.repairs.list(limit=200)
-            if (repair.state is RepairState.VERIFIED and now - (repair.applied_at or now) > STABLE_S)
+            if (repair.state is RepairState.VERIFIED and now - (repair.ended_at or now) > STABLE_S)
             or (repair.state is RepairState.APPROVAL and now - repair.created_at > approval_s)
         ]
         if due and not self._current:

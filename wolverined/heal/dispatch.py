@@ -89,11 +89,6 @@ class Dispatcher:
         self._session: _Session | None = None
         self._left_down = False
 
-    @property
-    def busy(self) -> bool:
-        """Whether a heal runs or waits for its turn."""
-        return self._turn.locked()
-
     def tell(self, what: str, fields: dict[str, Any]) -> None:
         """Let the running heal know what happened to the app (it watches a probation)."""
         if self._session is not None:
