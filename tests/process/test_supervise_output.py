@@ -240,12 +240,11 @@ def test_a_flood_grows_nothing_and_keeps_the_loop_punctual(hierarchy: Hierarchy,
             before = rss_bytes()
             late_s, grown = [0.0], [0]
             await run.supervisor.start()
-            while "awake" not in run.supervisor.tail(3):
+            while not {"the end", "awake"} <= recorder.last_words:
                 asked = loop.time()
                 await asyncio.sleep(0.01)
                 late_s.append(loop.time() - asked - 0.01)
                 grown.append(rss_bytes() - before)
-            assert "the end" in run.supervisor.tail(5)
             assert sorted(late_s)[len(late_s) // 2] < 0.05
             assert max(grown) < 16 * MIB
             assert run.supervisor.ring.size_bytes <= MIB

@@ -61,6 +61,8 @@ class Recorder:
         self.stuck_told: list[tuple[Stuck, ...]] = []
         self.order: list[str] = []
         self.keep_lines = True
+        self.last_words: set[str] = set()
+        """Those lines of stdout and stderr that are no longer than ten characters: the end of a flood among them."""
 
     def state_changed(self, old: AppState, new: AppState, *, why: str) -> None:
         """Keep it; the old state must be what was told before."""
@@ -87,6 +89,8 @@ class Recorder:
         """Keep it, unless a flood is tested."""
         if self.keep_lines:
             self.lines.append(line)
+        elif len(line.text) <= 10:
+            self.last_words.add(line.text)
 
     def probe_failed(self, kind: IncidentKind, detail: str) -> None:
         """Keep it."""
