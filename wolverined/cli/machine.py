@@ -19,6 +19,7 @@ from wolverined.linux import proc
 from wolverined.linux.credentials import Credentials, group_id
 from wolverined.linux.hierarchy import Unavailable, open_cgroup_hierarchy
 from wolverined.linux.journal import Journal
+from wolverined.linux.own import module_argv
 
 _OLDEST_PYTHON = (3, 11)
 _OLDEST_KERNEL = (5, 14)  # cgroup.kill: Documentation/admin-guide/cgroup-v2.rst
@@ -111,7 +112,7 @@ def walls(who: Credentials | None, directory: Path | None) -> Iterator[Finding]:
     own = Path(tempfile.mkdtemp(prefix="wolverine-doctor-"))
     try:
         own.chmod(0o755)  # the user of trials has to reach it
-        argv = [sys.executable, "-I", "-m", "wolverined.cli.walls", str(directory or own)]
+        argv = [*module_argv("wolverined.cli.walls"), str(directory or own)]
         ran = run_as(who, argv, env={"PATH": os.defpath}, timeout_s=20.0)
     finally:
         own.rmdir()

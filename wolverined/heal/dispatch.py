@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import os
 import socket
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -22,6 +21,7 @@ from wolverined.errors import StreamError, UsageError, WolverineError
 from wolverined.heal.job import Conclusion, Job, Result, Task
 from wolverined.heal.stream import Channel
 from wolverined.linux.leaf import Leaf
+from wolverined.linux.own import module_argv
 from wolverined.linux.process import Child, Credentials, spawn
 
 ROLES = ("adviser", "surgeon", "trial")
@@ -295,7 +295,7 @@ class _Session:
         numbers = [str(sock.fileno()) for sock in sockets]
         try:
             child = spawn(
-                [sys.executable, "-I", "-m", module, *numbers, *words],
+                [*module_argv(module), *numbers, *words],
                 leaf=leaf,
                 cwd="/",
                 env={"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"},

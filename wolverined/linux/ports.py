@@ -24,6 +24,7 @@ import msgspec
 from wolverined.linux import proc
 from wolverined.linux.hierarchy import Unavailable, locate, parse_mounts
 from wolverined.linux.leaf import Hierarchy, Leaf
+from wolverined.linux.own import module_argv
 from wolverined.linux.process import spawn
 
 _TCP_LISTEN = 10
@@ -83,7 +84,7 @@ async def _ask_child(port: int, *, hierarchy: Hierarchy, timeout_s: float) -> li
 
 
 async def _rows_from_child(port: int, *, leaf: Leaf, timeout_s: float) -> list[Row]:
-    argv = [sys.executable, "-I", "-m", "wolverined.linux.ports", str(port)]
+    argv = [*module_argv("wolverined.linux.ports"), str(port)]
     with spawn(argv, leaf=leaf, cwd="/", env={"PATH": os.defpath}, credentials=None) as child:
         try:
             await asyncio.wait_for(child.wait(), timeout_s)
