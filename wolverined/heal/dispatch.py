@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import msgspec
 
 from wolverined.errors import StreamError, UsageError, WolverineError
+from wolverined.heal.doors import SIDES, Door
 from wolverined.heal.job import Conclusion, Job, Result, Task
 from wolverined.heal.stream import Channel
 from wolverined.linux.leaf import Leaf
@@ -65,6 +66,10 @@ class RolePlan(msgspec.Struct, frozen=True, kw_only=True):
     handed: dict[str, str] | None = None
 
 
+Opening = RolePlan | Door
+"""How a role is had: a child of ours, or whoever PID 1 puts behind a socket."""
+
+
 class Dispatcher:
     """Runs heal jobs, one at a time.
 
@@ -72,12 +77,12 @@ class Dispatcher:
         leaves: Where the children's leaves are made.
         app: What may be done to the app.
         say: Told what the heal says of its steps.
-        roles: A plan for each name in ROLES, looked up when the role is asked for.
+        roles: How each name in ROLES is had, looked up when the role is asked for.
         torn: Whether the journal says that the source may be half of one tree and half of another.
     """
 
     def __init__(
-        self, *, leaves: Leaves, app: AppControl, say: Say, roles: Callable[[str], RolePlan], torn: Callable[[], bool]
+        self, *, leaves: Leaves, app: AppControl, say: Say, roles: Callable[[str], Opening], torn: Callable[[], bool]
     ) -> None:
         self._leaves = leaves
         self._app = app
@@ -157,7 +162,7 @@ class _Session:
     """One heal process with everything that belongs to it."""
 
     def __init__(
-        self, *, number: int, leaves: Leaves, app: AppControl, say: Say, roles: Callable[[str], RolePlan]
+        self, *, number: int, leaves: Leaves, app: AppControl, say: Say, roles: Callable[[str], Opening]
     ) -> None:
         self._number = number
         self._leaves = leaves
@@ -253,8 +258,9 @@ class _Session:
             return
         try:
             fd = self._open_role(data)
-        except WolverineError as error:
-            answer = msgspec.json.encode({"error": error.message, "hint": error.hint, "kind": error.kind})
+        except (WolverineError, OSError) as error:  # OSError: no descriptor is left
+            ours = error if isinstance(error, WolverineError) else WolverineError(f"no role can be opened: {error}")
+            answer = msgspec.json.encode({"error": ours.message, "hint": ours.hint, "kind": ours.kind})
             with contextlib.suppress(OSError):  # a heal that does not read its answers has gone or is hostile
                 sock.send(answer)
             return
@@ -262,19 +268,17 @@ class _Session:
             socket.send_fds(sock, [b'{"ok":true}'], [fd.fileno()])
 
     def _open_role(self, data: bytes) -> socket.socket:
-        try:
-            role = msgspec.json.decode(data)["role"]
-        except (msgspec.DecodeError, KeyError, TypeError) as error:
-            raise UsageError('a role request is {"role": NAME}') from error
-        if role not in ROLES:
-            raise UsageError(f"there is no role {role!r}")
+        role, side = _asked(data)
         self._spawned += 1
         if self._spawned > MAX_ROLES:
             raise UsageError(f"one heal may open {MAX_ROLES} roles")
+        opening = self._roles(role)
+        if isinstance(opening, Door):
+            return opening.connect(side)
         ours, theirs = socket.socketpair()
         with theirs:
             try:
-                self._start(role, [theirs], self._roles(role))
+                self._start(role, [theirs], opening)
             except WolverineError:
                 ours.close()
                 raise
@@ -325,6 +329,20 @@ class _Session:
         for task in self._telling:
             task.cancel()
         await asyncio.gather(*(member.end() for member in self._members))
+
+
+def _asked(data: bytes) -> tuple[str, str]:
+    """The role, and the side of a trial, that a request names; older words name no side."""
+    try:
+        asked = msgspec.json.decode(data)
+        role, side = asked["role"], asked.get("side", "candidate")
+    except (msgspec.DecodeError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError('a role request is {"role": NAME, "side": SIDE}') from error
+    if role not in ROLES:
+        raise UsageError(f"there is no role {role!r:.80}")
+    if side not in SIDES:
+        raise UsageError(f"there is no side {side!r:.80}")
+    return role, side
 
 
 class _Member:
