@@ -15,9 +15,9 @@ from support.places import IS_ROOT
 
 from wolverined.clock import SystemClock
 from wolverined.config.schema import AppTable, Config, ProbeTable
+from wolverined.daemon.inforce import differences, refuse_what_needs_a_start
 from wolverined.daemon.instance import Daemon
 from wolverined.daemon.places import RuntimePlace
-from wolverined.daemon.serve import _refuse_what_needs_a_start, differences
 from wolverined.errors import AccessDenied, ConfigError, Conflict, StoreError, UsageError
 from wolverined.linux.peer import Peer
 from wolverined.store import Store
@@ -69,9 +69,9 @@ def test_a_long_value_is_cut(command: tuple[str, ...]) -> None:
 
 def test_another_user_is_refused_at_a_reload() -> None:
     """And nothing else is."""
-    _refuse_what_needs_a_start(CONFIG, with_app(port=1234))
+    refuse_what_needs_a_start(CONFIG, with_app(port=1234))
     with pytest.raises(ConfigError, match="'daemon'"):
-        _refuse_what_needs_a_start(CONFIG, with_app(user="daemon"))
+        refuse_what_needs_a_start(CONFIG, with_app(user="daemon"))
 
 
 # --- places

@@ -7,7 +7,9 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from wolverined.daemon.serve import _Composition
+from wolverined.clock import SystemClock
+from wolverined.daemon.faults import Faults
+from wolverined.daemon.mainline import MainLine
 from wolverined.errors import StoreError
 from wolverined.sense.reports import ReportServer
 
@@ -42,17 +44,27 @@ class Teller:
         self.said.append(f"{name} {message}")
 
 
-def composition(desk: Desk) -> tuple[_Composition, Teller]:
+def main_line(desk: Desk, reports: ReportServer | None = None) -> tuple[MainLine, Teller]:
     """As much of the daemon as asks."""
-    made = object.__new__(_Composition)
-    teller = Teller()
-    made._desk, made._narrator, made._told = desk, teller, set()  # type: ignore[assignment]
+    teller: Any = Teller()
+    nobody: Any = None
+    what: Any = desk
+    made = MainLine(
+        supervisor=nobody,
+        desk=what,
+        service=nobody,
+        narrator=teller,
+        faults=Faults(teller, clock=SystemClock(), environ={}),
+        place=nobody,
+        server=nobody,
+        reports=reports or nobody,
+    )
     return made, teller
 
 
 def test_a_store_that_fails_says_not_known_to_be_whole_and_is_asked_again() -> None:
     """The main line, and with it daemon and app, goes on; it is told once."""
-    daemon, teller = composition(Desk(failures=2, torn=False))
+    daemon, teller = main_line(Desk(failures=2, torn=False))
     assert [asyncio.run(daemon._is_whole()) for _ in range(3)] == [False, False, True]
     assert len(teller.said) == 1
     assert "disk gives errors" in teller.said[0]
@@ -60,13 +72,12 @@ def test_a_store_that_fails_says_not_known_to_be_whole_and_is_asked_again() -> N
 
 def test_reports_that_were_dropped_are_told_once() -> None:
     """A loss is never silent, nor told again while there is no more of it."""
-    daemon, teller = composition(Desk(failures=0, torn=False))
-    daemon._reports = ReportServer(Path("/unused"), app_uid=0, on_crash=lambda _: None)
-    daemon._dropped = 0
+    reports = ReportServer(Path("/unused"), app_uid=0, on_crash=lambda _: None)
+    daemon, teller = main_line(Desk(failures=0, torn=False), reports)
     daemon._tell_dropped()
     assert teller.said == []
-    daemon._reports.counts.too_fast = 7
-    daemon._reports.counts.malformed = 1
+    reports.counts.too_fast = 7
+    reports.counts.malformed = 1
     daemon._tell_dropped()
     daemon._tell_dropped()
     assert [words.partition(" lines")[0] for words in teller.said] == ["reports.dropped 8"]
@@ -74,5 +85,5 @@ def test_reports_that_were_dropped_are_told_once() -> None:
 
 def test_a_torn_source_is_not_whole() -> None:
     """As the store says."""
-    daemon, _ = composition(Desk(failures=0, torn=True))
+    daemon, _ = main_line(Desk(failures=0, torn=True))
     assert asyncio.run(daemon._is_whole()) is False

@@ -27,6 +27,7 @@ class RuntimePlace:
         hooks_source: Where the package keeps the reporters.
 
     Attributes:
+        path: Where it is.
         app: The app's corner.
         hooks: Where the app finds the reporters.
         without_hooks: Why there are no reporters; empty when there are.
@@ -36,7 +37,7 @@ class RuntimePlace:
         self.app = path / "app"
         self.hooks = self.app / "hooks"
         self.without_hooks = ""
-        self._path = path
+        self.path = path
         self._name = name
         self._source = hooks_source
         self._lock: int | None = None
@@ -49,10 +50,10 @@ class RuntimePlace:
             Conflict: Another daemon lives in it.
             AccessDenied: It cannot be made, or is not ours.
         """
-        make_private_dir(self._path, 0o711)
-        found = self._path.stat()
+        make_private_dir(self.path, 0o711)
+        found = self.path.stat()
         if self._lock is None or self._inode != (found.st_dev, found.st_ino):
-            lock = lock_state(self._path, self._name)
+            lock = lock_state(self.path, self._name)
             self.close()
             self._lock, self._inode = lock, (found.st_dev, found.st_ino)
         make_private_dir(self.app, 0o711)
@@ -61,7 +62,7 @@ class RuntimePlace:
     def there(self) -> bool:
         """Whether it is still the directory that we made, with the app's corner in it."""
         with suppress(OSError):
-            found = self._path.stat()
+            found = self.path.stat()
             return (found.st_dev, found.st_ino) == self._inode and self.app.is_dir()
         return False
 

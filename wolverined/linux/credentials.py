@@ -10,6 +10,7 @@ import pwd
 import msgspec
 
 from wolverined.errors import SpawnError
+from wolverined.linux import proc
 
 CAP_SETGID, CAP_SETUID, CAP_SETPCAP = 6, 7, 8
 
@@ -66,3 +67,13 @@ def group_id(name: str) -> int | None:
         return grp.getgrnam(name).gr_gid
     except KeyError:
         return None
+
+
+def may_change_user(power: int | None = None) -> bool:
+    """Whether we may start programs as other users: a question of capabilities, not of being root.
+
+    Args:
+        power: Our effective capabilities, where they are known already.
+    """
+    power = proc.effective_capabilities() if power is None else power
+    return bool(power >> CAP_SETUID & 1 and power >> CAP_SETGID & 1)

@@ -25,7 +25,7 @@ import msgspec
 
 from wolverined.errors import SpawnError
 from wolverined.linux import clone, proc, program
-from wolverined.linux.credentials import CAP_SETGID, CAP_SETPCAP, CAP_SETUID, Credentials
+from wolverined.linux.credentials import CAP_SETPCAP, Credentials, may_change_user
 from wolverined.linux.leaf import Leaf
 
 __all__ = ["Child", "Credentials", "ExitStatus", "spawn"]
@@ -379,7 +379,7 @@ def _wanted(credentials: Credentials | None, *, power: int) -> Credentials | Non
     """The credentials to change to; None when we are that user already."""
     if credentials is None:
         return None
-    may_change = bool(power >> CAP_SETUID & 1 and power >> CAP_SETGID & 1)
+    may_change = may_change_user(power)
     if not may_change and credentials.uid != os.geteuid():
         raise SpawnError(
             f"cannot start a program as {credentials.name}: only root may change to another user",
