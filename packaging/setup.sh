@@ -35,15 +35,19 @@ need_debian() { # PROGRAM PACKAGE: installs PACKAGE when PROGRAM is missing and 
     apt_install "$2"
 }
 
-setup() {
-    lane=$1
-    umask 022
+find_cache() {
     if [ "$(id -u)" = 0 ]; then
         cache=${WOLVERINE_CACHE:-/var/cache/wolverine-dev}
     else
         cache=${WOLVERINE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/wolverine-dev}
     fi
     mkdir -p "$cache" || die "cannot make the cache directory $cache" "set WOLVERINE_CACHE to a directory that you may write"
+}
+
+setup() {
+    lane=$1
+    umask 022
+    find_cache
     if ! base_python=$(find_python); then
         [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 ||
             die "Python 3.11 or newer with venv is missing" "apt install python3 python3-venv"

@@ -32,7 +32,7 @@ def test_the_package_runs_a_module_through_its_launcher(tmp_path: Path, monkeypa
     """With a launcher beside the private directory, it is run by this interpreter, in isolated mode."""
     launcher = installed_at(tmp_path, monkeypatch)
     launcher.write_text("")
-    assert own.module_argv("wolverined.heal") == [sys.executable, "-I", str(launcher), "wolverined.heal"]
+    assert own.module_argv("wolverined.heal") == [sys.executable, "-IS", str(launcher), "wolverined.heal"]
     assert own.launcher() == launcher
 
 

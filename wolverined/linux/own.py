@@ -27,4 +27,5 @@ def module_argv(module: str) -> list[str]:
     """The argument vector that runs `module` as `__main__`; the module's own arguments go behind it."""
     beside = launcher()
     # The interpreter is named though the launcher has a #! line: a child runs on the very Python that runs us.
-    return [sys.executable, "-I", *([str(beside)] if beside else ["-m"]), module]
+    # -S with the launcher: what somebody installed for the whole machine is not for us.
+    return [sys.executable, *(["-IS", str(beside)] if beside else ["-I", "-m"]), module]
