@@ -13,7 +13,7 @@ import wolverined
 
 ROOT = Path(wolverined.__file__).parent
 GROUND = {"errors", "model", "redact", "clock"}
-AGENT = {"config", "traces", "linux", "store", "control", "supervise", "sense", "heal", "cli", "daemon"}
+AGENT = {"config", "traces", "linux", "store", "control", "supervise", "sense", "heal", "alerts", "cli", "daemon"}
 
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
@@ -28,6 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "supervise": GROUND | {"config", "linux"},
     "sense": GROUND | {"config", "traces", "linux"},
     "heal": GROUND | {"config", "traces", "linux", "store"},
+    "alerts": GROUND | {"config", "linux"},
     "cli": GROUND | {"config", "control", "linux"},
     "daemon": GROUND | AGENT - {"cli"},
     "hooks": set(),

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: MIT
+"""The notifier's process: reads one letter from standard input, delivers it, answers with a receipt."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from wolverined.alerts import letter as letters
+from wolverined.alerts.letter import Letter, Receipt, Undelivered
+from wolverined.alerts.notifier import addresses, delivery
+from wolverined.errors import WolverineError
+
+CREDENTIAL = "notify-urls"
+READ_S = 5.0
+_LONGEST = 300
+
+
+def main() -> int:
+    """Serve one connection; 0 when the letter reached every address."""
+    with socket.socket(fileno=os.dup(0)) as connection:
+        connection.settimeout(READ_S)
+        receipt = _serve(connection, os.environ)
+        for one in receipt.undelivered:
+            sys.stderr.write(f"<3>{one.where}: {one.why}\n")
+        if receipt.error:
+            sys.stderr.write(f"<3>{receipt.error}\n")
+        with contextlib.suppress(OSError):  # whoever asked has gone; what could be delivered is delivered
+            connection.sendall(letters.encode(receipt))
+    return 1 if receipt.error or receipt.undelivered else 0
+
+
+def _serve(connection: socket.socket, environment: Mapping[str, str]) -> Receipt:
+    try:
+        letter = letters.decode_letter(_line(connection))
+        return deliver_all(letter, addresses.parse(_credential(environment)))
+    except (WolverineError, OSError) as error:
+        return Receipt(error=str(error)[:_LONGEST])
+
+
+def deliver_all(letter: Letter, wanted: tuple[addresses.Webhook | addresses.Mail, ...]) -> Receipt:
+    """Every address, one after the other; one that fails keeps no other from its letter."""
+    undelivered = []
+    for address in wanted:
+        try:
+            delivery.deliver(letter, address)
+        except (delivery.Refused, delivery.Trouble, OSError) as error:
+            undelivered.append(Undelivered(where=address.where, why=str(error)[:_LONGEST] or type(error).__name__))
+    return Receipt(sent=len(wanted) - len(undelivered), undelivered=tuple(undelivered))
+
+
+def _line(connection: socket.socket) -> bytes:
+    data = b""
+    while b"\n" not in data and len(data) <= letters.MAX_BYTES and (part := connection.recv(letters.MAX_BYTES)):
+        data += part
+    return data
+
+
+def _credential(environment: Mapping[str, str]) -> str:
+    directory = environment.get("CREDENTIALS_DIRECTORY", "")
+    if not directory:
+        raise WolverineError("no credentials", hint="the notifier is started by wolverine-notifier.socket")
+    try:
+        return (Path(directory) / CREDENTIAL).read_text("utf-8", "strict")
+    except UnicodeDecodeError:
+        raise WolverineError(f"/etc/wolverine/credentials/{CREDENTIAL} is not UTF-8 text") from None
