@@ -16,7 +16,7 @@ from pathlib import Path
 
 from support.lab_images import PACKAGES, ensure_base, ensure_layer, installing
 from support.lab_machine import Machine, make_disk
-from support.lab_places import in_private, sweep
+from support.lab_places import groups, in_private, sweep
 from support.lab_switch import Switch
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Switch",
     "ensure_base",
     "ensure_layer",
+    "groups",
     "installing",
     "make_disk",
     "sweep",
