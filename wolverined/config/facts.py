@@ -8,6 +8,7 @@ looking into homes and at credentials. The directory is root's, so nobody but ro
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from pathlib import Path
 from typing import NoReturn
@@ -64,6 +65,11 @@ def directory_of(name: str, *, prepared: Path = PREPARED) -> Path:
 def environment_of(name: str, *, prepared: Path = PREPARED) -> Path:
     """Where the copy of the environment file of `name` lies when there is one."""
     return directory_of(name, prepared=prepared) / _ENVIRONMENT
+
+
+def digest_of(data: bytes) -> str:
+    """What `config_digest` holds of a file with these bytes."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def read(name: str, *, prepared: Path = PREPARED) -> Facts:

@@ -20,6 +20,7 @@ import msgspec
 from msgspec.structs import FieldInfo, fields
 
 from wolverined.config import meaning, schema
+from wolverined.config.facts import Facts, digest_of
 from wolverined.config.lines import key_lines
 from wolverined.config.problems import Loaded, Problem, Problems, visible
 from wolverined.errors import ConfigError
@@ -32,20 +33,53 @@ _LONGEST_NAME = 64
 _COMMANDS = {"app.command", "probe.exec", "heal.test_command", "heal.build_command"}
 
 
-def load(path: Path) -> Loaded:
+def load(path: Path, *, facts: Facts | None = None) -> Loaded:
     """Read `path` and give the Config with its warnings.
 
+    Args:
+        path: The file.
+        facts: What root saw of the app (`config.facts`); then nothing of the app is looked at, and its
+            `environment_file` is the copy that root made.
+
     Raises:
-        ConfigError: With every problem found, each with its line, what is wrong and what to write.
+        ConfigError: With every problem found, each with its line, what is wrong and what to write; or the facts
+            are of another text than the file holds.
     """
-    return parse(_read(path), origin=path)
+    text = read_text(path)
+    if facts is not None:
+        _agree(text, facts, path)
+    return parse(text, origin=path, facts=facts)
 
 
-def parse(text: str, *, origin: Path) -> Loaded:
+def _agree(text: str, facts: Facts, path: Path) -> None:
+    """What root saw counts for what it read, and what it refused is refused in its words."""
+    if facts.config_digest and facts.config_digest != digest_of(text.encode()):
+        raise ConfigError(
+            f"{path} was changed after root had looked at what it names",
+            hint=f"`systemctl reload wolverine@{path.stem}` looks again",
+        )
+    if facts.refused:
+        raise ConfigError(facts.refused)
+
+
+def parse(text: str, *, origin: Path, facts: Facts | None = None) -> Loaded:
     """Give the Config that `text` describes; `origin` names the file in messages.
 
     Raises:
         ConfigError: As `load` does.
+    """
+    raw, problems = read_toml(text, origin=origin)
+    tables = _shape(raw, problems)
+    loaded = meaning.check(tables, problems=problems, origin=origin, facts=facts)
+    refuse(problems, origin=origin)
+    return loaded
+
+
+def read_toml(text: str, *, origin: Path) -> tuple[dict[str, Any], Problems]:
+    """The tables of a text, and a collector of problems that knows its lines.
+
+    Raises:
+        ConfigError: It is no TOML.
     """
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")  # as a Windows editor writes it
     try:
@@ -53,12 +87,13 @@ def parse(text: str, *, origin: Path) -> Loaded:
     except (ValueError, RecursionError) as error:
         # ValueError: TOMLDecodeError, and int() on thousands of digits. RecursionError: thousands of brackets.
         raise _refused(origin, (_not_toml(error, text),)) from error
-    problems = Problems(lines=key_lines(text))
-    tables = _shape(raw, problems)
-    loaded = meaning.check(tables, problems=problems, origin=origin)
+    return raw, Problems(lines=key_lines(text))
+
+
+def refuse(problems: Problems, *, origin: Path) -> None:
+    """Raise the ConfigError that says every problem that was found, if any was."""
     if problems.found:
         raise _refused(origin, tuple(sorted(problems.found, key=lambda problem: problem.line or 0)))
-    return loaded
 
 
 def _not_toml(error: Exception, text: str) -> Problem:
@@ -85,7 +120,12 @@ def _refused(origin: Path, found: tuple[Problem, ...]) -> ConfigError:
     return ConfigError(f"{origin}: {count}\n{lines}", problems=found)
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The text of a configuration file, bounded.
+
+    Raises:
+        ConfigError: It cannot be read, or is no such text.
+    """
     try:
         if stat.S_ISFIFO(path.stat().st_mode) and not path.is_relative_to("/dev"):
             raise ConfigError(f"{path} is a pipe", hint="name a file")  # opening it could wait for ever
@@ -95,13 +135,22 @@ def _read(path: Path) -> str:
         raise ConfigError(f"there is no file {path}", hint="`wolverinectl init NAME` writes one") from error
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}", hint="check its owner and mode") from error
+    return decode(data, origin=path)
+
+
+def decode(data: bytes, *, origin: Path) -> str:
+    """The text that the bytes of a configuration file are.
+
+    Raises:
+        ConfigError: They are too many, or not UTF-8.
+    """
     if len(data) > MAX_BYTES:
-        raise ConfigError(f"{path} is larger than 1 MiB", hint="is this the right file?")
+        raise ConfigError(f"{origin} is larger than 1 MiB", hint="is this the right file?")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise ConfigError(f"{path} line {line}: not UTF-8", hint="save the file as UTF-8") from error
+        raise ConfigError(f"{origin} line {line}: not UTF-8", hint="save the file as UTF-8") from error
 
 
 def _shape(raw: dict[str, Any], problems: Problems) -> dict[str, msgspec.Struct]:
@@ -133,7 +182,7 @@ def _table(raw: Any, kind: type[msgspec.Struct], path: str, problems: Problems) 
             continue
         try:
             values[key] = _value(raw[key], field.type, where, problems)
-        except _Wrong as wrong:
+        except Wrong as wrong:
             values[key] = _stand_in(field)
             problems.add(where, *wrong.args)
     return kind(**values)
@@ -145,7 +194,7 @@ def _stand_in(field: FieldInfo) -> Any:
     return field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
 
 
-class _Wrong(Exception):
+class Wrong(Exception):
     """A value that cannot be used: message and hint."""
 
 
@@ -158,7 +207,7 @@ def _value(raw: Any, kind: Any, where: str, problems: Problems) -> Any:
     try:
         return msgspec.convert(raw, kind, strict=True, dec_hook=_path)
     except msgspec.ValidationError as error:
-        raise _Wrong(f"{where}: {_plain(str(error))}", _example(where)) from error
+        raise Wrong(f"{where}: {_plain(str(error))}", _example(where)) from error
 
 
 def _refuse_odd(raw: Any, where: str) -> None:
@@ -167,9 +216,9 @@ def _refuse_odd(raw: Any, where: str) -> None:
     while pending:
         value = pending.pop()
         if isinstance(value, str) and "\0" in value:
-            raise _Wrong(f"{where} holds a NUL character", "remove \\u0000")
+            raise Wrong(f"{where} holds a NUL character", "remove \\u0000")
         if isinstance(value, int) and abs(value) >= 1 << 63:
-            raise _Wrong(f"{where}: the number is far too large", "write a smaller number")
+            raise Wrong(f"{where}: the number is far too large", "write a smaller number")
         if isinstance(value, list):
             pending += value
         elif isinstance(value, dict):
@@ -180,7 +229,7 @@ def _split(raw: str, where: str) -> tuple[str, ...]:
     try:
         return tuple(shlex.split(raw))
     except ValueError as error:
-        raise _Wrong(f"{where}: {str(error).lower()}", 'write it as a list: ["program", "argument"]') from error
+        raise Wrong(f"{where}: {str(error).lower()}", 'write it as a list: ["program", "argument"]') from error
 
 
 def _path(kind: type, value: Any) -> Any:

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Checks what the values mean on this machine, and fills in what is derived from others.
 
-Everything is looked at, so that one run of `config check` says all there is to mend.
+Everything is looked at, so that one run of `config check` says all there is to mend. Whoever may not look at
+the application (the supervisor under systemd), or must not by such means (root, whom a stranger's directory
+could lead astray), brings the facts instead.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import Any, cast
 import msgspec
 
 from wolverined.config import numbers, pending, words
+from wolverined.config.facts import Facts
 from wolverined.config.problems import Loaded, Problems
 from wolverined.config.schema import AppTable, Config, HealTable, PlatformTable, ProbeTable, RoutesTable, Unprovable
 
@@ -24,13 +27,27 @@ _FIRST_UNPRIVILEGED_PORT = 1024
 _LAST_PORT = 65535
 
 
-def check(tables: Mapping[str, msgspec.Struct], *, problems: Problems, origin: Path) -> Loaded:
-    """Complete the tables to a Config; what is wrong goes to `problems`."""
+def check(
+    tables: Mapping[str, msgspec.Struct], *, problems: Problems, origin: Path, facts: Facts | None = None
+) -> Loaded:
+    """Complete the tables to a Config; what is wrong goes to `problems`.
+
+    Args:
+        tables: What the file says.
+        problems: Takes what is wrong.
+        origin: The file.
+        facts: What was seen of the app already; then nothing of it is looked at.
+    """
     warnings: list[str] = []
     numbers.check(tables, problems=problems)
     words.check(tables, problems=problems)
-    app = _check_app(cast("AppTable", tables["app"]), problems, base=origin.parent)
-    heal = _check_heal(cast("HealTable", tables["heal"]), app, problems, warnings)
+    app_table, heal_table = cast("AppTable", tables["app"]), cast("HealTable", tables["heal"])
+    if facts is None:
+        app = _check_app(app_table, problems, base=origin.parent)
+        heal = _check_heal(heal_table, app, problems, warnings)
+    else:
+        app = _told_app(app_table, facts, problems, base=origin.parent)
+        heal = _told_heal(heal_table, app, facts, problems, warnings)
     _check_needs_port(cast("ProbeTable", tables["probe"]), cast("RoutesTable", tables["routes"]), app, problems)
     platform = cast("PlatformTable", tables["platform"])
     if not platform.instance_name:
@@ -41,7 +58,7 @@ def check(tables: Mapping[str, msgspec.Struct], *, problems: Problems, origin: P
 
 
 def _check_app(app: AppTable, problems: Problems, *, base: Path) -> AppTable:
-    directory = Path(os.path.normpath(Path(base).absolute() / app.directory))
+    directory = _absolute(app.directory, base)
     there = False
     if not problems.has("app.directory"):
         why = _no_directory(directory)
@@ -54,6 +71,23 @@ def _check_app(app: AppTable, problems: Problems, *, base: Path) -> AppTable:
     user = _check_user(app, directory if there else None, problems)
     environment_file = _check_environment_file(app, base, problems)
     return msgspec.structs.replace(app, directory=directory, user=user, environment_file=environment_file)
+
+
+def _told_app(app: AppTable, facts: Facts, problems: Problems, *, base: Path) -> AppTable:
+    """As `_check_app`, without a look at anything of the app's; `environment_file` becomes the copy that was made."""
+    if not app.command or not app.command[0]:
+        _check_command(app, None, problems)
+    _check_port(app, problems)
+    user = "" if problems.has("app.user") else facts.user or app.user
+    if user and (entry := _named(user, problems)) is not None:
+        _refuse_root(app, entry.pw_uid, f"{app.directory} belongs to root", problems)
+    environment_file = app.environment_file and Path(facts.environment or _absolute(app.environment_file, base))
+    directory = _absolute(app.directory, base)
+    return msgspec.structs.replace(app, directory=directory, user=user, environment_file=environment_file)
+
+
+def _absolute(path: Path, base: Path) -> Path:
+    return Path(os.path.normpath(Path(base).absolute() / path))
 
 
 def _no_directory(path: Path) -> str:
@@ -104,11 +138,10 @@ def _check_user(app: AppTable, directory: Path | None, problems: Problems) -> st
     if problems.has("app.user"):
         return ""
     if app.user:
-        try:
-            entry = pwd.getpwnam(app.user)
-        except KeyError:
-            problems.add("app.user", f"there is no user {app.user!r}", f"adduser --system --group {app.user}")
+        named = _named(app.user, problems)
+        if named is None:
             return app.user
+        entry = named
     elif directory is None:
         return ""
     else:
@@ -118,13 +151,28 @@ def _check_user(app: AppTable, directory: Path | None, problems: Problems) -> st
         except KeyError:
             problems.add("app.user", f"{directory} belongs to uid {owner}, which has no name", "write app.user")
             return ""
-    if entry.pw_uid == 0 and not app.allow_root:
-        why = "app.user is root" if app.user else f"{directory} belongs to root, so the app would run as root"
-        problems.add("app.user", why, "write user = the app's own user, or allow_root = true if you must")
-    elif os.geteuid() not in (0, entry.pw_uid):
+    refused = _refuse_root(app, entry.pw_uid, f"{directory} belongs to root", problems)
+    if not refused and os.geteuid() not in (0, entry.pw_uid):
         what = f"only root can run the app as {entry.pw_name}"
         problems.add("app.user", what, f"run as root, or as {entry.pw_name}, or write user = {_own_name()!r}")
     return entry.pw_name
+
+
+def _named(user: str, problems: Problems) -> pwd.struct_passwd | None:
+    try:
+        return pwd.getpwnam(user)
+    except KeyError:
+        problems.add("app.user", f"there is no user {user!r}", f"adduser --system --group {user}")
+        return None
+
+
+def _refuse_root(app: AppTable, uid: int, derived: str, problems: Problems) -> bool:
+    """Whether the app would run as root without that having been asked for, which is a problem."""
+    if uid != 0 or app.allow_root:
+        return False
+    why = "app.user is root" if app.user else f"{derived}, so the app would run as root"
+    problems.add("app.user", why, "write user = the app's own user, or allow_root = true if you must")
+    return True
 
 
 def _own_name() -> str:
@@ -149,17 +197,43 @@ def _check_environment_file(app: AppTable, base: Path, problems: Problems) -> Pa
     return file
 
 
-def _check_heal(heal: HealTable, app: AppTable, problems: Problems, warnings: list[str]) -> HealTable:
+def _told_heal(heal: HealTable, app: AppTable, facts: Facts, problems: Problems, warnings: list[str]) -> HealTable:
+    _warn_of_daring(heal, warnings)
+    if problems.has("app.directory") or problems.has("heal.source") or _outside(heal, app, problems):
+        return heal
+    apply_as = facts.apply_as or heal.apply_as
+    if not apply_as:
+        return heal
+    try:
+        entry = pwd.getpwnam(apply_as)
+    except KeyError:
+        problems.add("heal.apply_as", f"there is no user {apply_as!r}", "write the owner of the source")
+        return heal
+    if entry.pw_uid == 0 and not heal.allow_root_owner:
+        warnings.append(_root_owned("heal.apply_as is root" if heal.apply_as else "the source belongs to root"))
+    return msgspec.structs.replace(heal, apply_as=apply_as)
+
+
+def _outside(heal: HealTable, app: AppTable, problems: Problems) -> bool:
+    """Whether the source is no part of the app's directory, which is a problem."""
+    if Path(os.path.normpath(app.directory / heal.source)).is_relative_to(app.directory):
+        return False
+    problems.add("heal.source", "heal.source lies outside app.directory", 'write a path below it, such as "."')
+    return True
+
+
+def _warn_of_daring(heal: HealTable, warnings: list[str]) -> None:
     if heal.unprovable is Unprovable.APPLY:
         warnings.append('heal.unprovable = "apply": fixes that could not be tried are applied all the same')
     if heal.auto_risk == "any":
         warnings.append('heal.auto_risk = "any": a model\'s fixes are applied without a look at what they touch')
-    if problems.has("app.directory") or problems.has("heal.source"):
+
+
+def _check_heal(heal: HealTable, app: AppTable, problems: Problems, warnings: list[str]) -> HealTable:
+    _warn_of_daring(heal, warnings)
+    if problems.has("app.directory") or problems.has("heal.source") or _outside(heal, app, problems):
         return heal
     source = Path(os.path.normpath(app.directory / heal.source))
-    if not source.is_relative_to(app.directory):
-        problems.add("heal.source", "heal.source lies outside app.directory", 'write a path below it, such as "."')
-        return heal
     if why := _no_directory(source):
         problems.add("heal.source", f"heal.source {source} {why}", "write a path below app.directory")
         return heal
@@ -177,14 +251,17 @@ def _check_apply_as(heal: HealTable, source: Path, problems: Problems, warnings:
             problems.add("heal.apply_as", f"{source} belongs to uid {owner}, which has no name", "write heal.apply_as")
         return heal
     if entry.pw_uid == 0 and not heal.allow_root_owner:
-        whose = "heal.apply_as is root" if heal.apply_as else f"{source} belongs to root"
-        warnings.append(
-            f"{whose}: repairs are proposed and proven but not applied; "
-            "chown the source to a user of its own, or write heal.allow_root_owner = true"
-        )
+        warnings.append(_root_owned("heal.apply_as is root" if heal.apply_as else f"{source} belongs to root"))
     elif os.geteuid() not in (0, entry.pw_uid):
         warnings.append(f"only root can write files as {entry.pw_name}: repairs are written as {_own_name()}")
     return msgspec.structs.replace(heal, apply_as=entry.pw_name)
+
+
+def _root_owned(whose: str) -> str:
+    return (
+        f"{whose}: repairs are proposed and proven but not applied; "
+        "chown the source to a user of its own, or write heal.allow_root_owner = true"
+    )
 
 
 def _check_needs_port(probe: ProbeTable, routes: RoutesTable, app: AppTable, problems: Problems) -> None:
