@@ -376,6 +376,32 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     fields: dict[str, Any] = {}
 
 
+class Probing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the probing of one generation stands, for a wolverined that takes over from another.
+
+    Attributes:
+        born: When the probing began (monotonic).
+        next_at: When the next probe is due (monotonic).
+        ready: The startup probe has passed.
+        failures: Failures in a row since then.
+        told: That the startup grace is over has been told.
+        beat: When the app sent its last WATCHDOG=1 (monotonic).
+        triggered: The app has asked to be taken as hung.
+        notices: The file descriptor of the app's notify socket; -1: it has none.
+        inode: What tells that socket's path from another that is put there later.
+    """
+
+    born: float
+    next_at: float = 0.0
+    ready: bool = False
+    failures: int = 0
+    told: bool = False
+    beat: float | None = None
+    triggered: bool = False
+    notices: int = -1
+    inode: tuple[int, int, int] | None = None
+
+
 class LogLine(msgspec.Struct, frozen=True, kw_only=True):
     """One line of the app's output."""
 

@@ -18,6 +18,7 @@ import msgspec
 
 from wolverined.errors import SpawnError
 from wolverined.linux.runtime import identity, make_private_dir
+from wolverined.model import Probing
 
 _DATAGRAM = 8192
 _UCRED = struct.Struct("iII")  # unix(7): pid, uid, gid
@@ -51,19 +52,26 @@ class NotifySocket:
         path: Where the app looks for it.
         uid: The app's user.
         pids: The processes of the generation now.
+        earlier: Where it stood when wolverined replaced itself: its socket is taken over, if there is one.
+
+    Attributes:
+        inode: What tells the path from another that is put there later; None when there was nothing.
 
     Raises:
         SpawnError: The path is too long for a Unix socket.
         OSError: It cannot be bound.
     """
 
-    def __init__(self, path: Path, *, uid: int, pids: Callable[[], list[int]]) -> None:
+    def __init__(self, path: Path, *, uid: int, pids: Callable[[], list[int]], earlier: Probing | None = None) -> None:
         if len(os.fsencode(path)) > _PATH_MAX:
             raise SpawnError(f"the path of the notify socket is too long: {path}", hint="use a shorter --runtime-dir")
         self._path = path
         self._uid = uid
         self._pids = pids
-        self._socket, self._inode = _bound(path)
+        if earlier is not None and earlier.notices >= 0:
+            self._socket, self.inode = socket.socket(fileno=earlier.notices), earlier.inode
+        else:
+            self._socket, self.inode = _bound(path)
 
     def fileno(self) -> int:
         """For the event loop."""
@@ -71,7 +79,7 @@ class NotifySocket:
 
     def there(self) -> bool:
         """Whether the app still finds it."""
-        return self._inode is not None and identity(self._path) == self._inode
+        return self.inode is not None and identity(self._path) == self.inode
 
     def renew(self) -> None:
         """Bind another in its place, for somebody removed it; on failure the old one stays.
@@ -82,7 +90,7 @@ class NotifySocket:
         """
         bound = _bound(self._path)
         self._socket.close()
-        self._socket, self._inode = bound
+        self._socket, self.inode = bound
 
     def receive(self) -> Notice | None:
         """The next notice of the app; an empty one for a datagram that does not count; None when all is read."""

@@ -9,11 +9,8 @@ watches one generation; the supervisor throws it away when it ends that generati
 from __future__ import annotations
 
 import asyncio
-import errno
-import itertools
 import math
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum
 from pathlib import Path
@@ -22,12 +19,12 @@ from typing import Protocol
 import msgspec
 
 from wolverined.config.schema import ProbeTable
-from wolverined.errors import AccessDenied, WolverineError
-from wolverined.linux.credentials import Credentials
-from wolverined.linux.leaf import Leaf
-from wolverined.linux.process import Child, spawn
-from wolverined.sense.http import Garbled, connect, get, hang_up
+from wolverined.errors import AccessDenied
+from wolverined.model import Probing
+from wolverined.sense.asks import Ask, Result, Target, ask_exec, ask_http, ask_tcp
 from wolverined.sense.notices import NotifySocket
+
+__all__ = ["ProberFactory", "Result", "ask_exec", "ask_http", "ask_tcp"]
 
 ALIVE_S = 1.0
 """An app with neither port nor probe is ready when it has lived this long."""
@@ -40,63 +37,11 @@ SHARE = 5
 
 _STALL_S = 1.0  # a probe that overran its deadline by this much was held up by us, not by the app
 _EXEC_PAUSE_S = 0.1  # a program is dearer than a connection
-_TAIL_BYTES = 512
 _NOTICES_A_TURN = 64
 LOOK_S = 5.0
 """How often it is looked whether the app still finds the socket that it tells us things on."""
 
 _FLOOD_PAUSE_S = 0.005  # an app that tells without end waits for us, not the loop for it
-_OURS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EACCES, errno.EPERM}
-_BAD_REQUEST, _SERVER_ERROR = 400, 500
-
-
-class Target(Protocol):
-    """The generation to watch, as supervision describes it."""
-
-    @property
-    def probe(self) -> ProbeTable:
-        """How to probe."""
-        ...
-
-    @property
-    def port(self) -> int | None:
-        """Its port."""
-        ...
-
-    @property
-    def leaf(self) -> Leaf:
-        """Where it lives."""
-        ...
-
-    @property
-    def notify_path(self) -> Path | None:
-        """Where it looks for its notify socket."""
-        ...
-
-    @property
-    def helper_leaf(self) -> Callable[[str], Leaf]:
-        """Makes a leaf for a probe's program."""
-        ...
-
-    @property
-    def environment(self) -> Mapping[str, str]:
-        """The environment of a probe's program."""
-        ...
-
-    @property
-    def directory(self) -> Path:
-        """The working directory of a probe's program."""
-        ...
-
-    @property
-    def credentials(self) -> Credentials:
-        """The user of a probe's program."""
-        ...
-
-    @property
-    def ready(self) -> bool:
-        """Whether it has been ready already."""
-        ...
 
 
 class Events(Protocol):
@@ -124,18 +69,6 @@ class Events(Protocol):
 
 
 # --- counting
-
-
-class Result(Enum):
-    """What one probe found.
-
-    ANSWERS: alive, but not what makes ready. ERROR: it could not be carried out, which says nothing of the app.
-    """
-
-    OK = "ok"
-    ANSWERS = "answers"
-    FAILED = "failed"
-    ERROR = "error"
 
 
 class Told(Enum):
@@ -198,122 +131,6 @@ def pause_s(state: Count, *, elapsed_s: float, took_s: float, floor_s: float, ta
     return max(interval_s - took_s, 0.0)
 
 
-# --- asking
-
-Found = tuple[Result, str]
-
-
-class Ask(Protocol):
-    """One kind of probe."""
-
-    async def __call__(self, target: Target) -> Found:
-        """Probe once, within `timeout_s`."""
-        ...
-
-
-async def ask_http(target: Target) -> Found:
-    """GET the path: 2xx and 3xx are well, 5xx and silence are not; 4xx is alive, but never makes ready.
-
-    A 404 is a path that is not there (or not yet): no reason to call a server that answers hung.
-    """
-    probe, port = target.probe, target.port
-    assert port is not None
-    try:
-        answer = await get(port, probe.http, timeout_s=probe.timeout_s)
-    except (TimeoutError, OSError, Garbled) as error:
-        return _network_failure(f"GET {probe.http}", error, probe.timeout_s)
-    detail = f"GET {probe.http} answered {answer.status}"
-    if answer.status < _BAD_REQUEST:
-        return Result.OK, detail
-    return Result.ANSWERS if answer.status < _SERVER_ERROR else Result.FAILED, detail
-
-
-async def ask_tcp(target: Target) -> Found:
-    """Connect to the port and hang up."""
-    port, timeout_s = target.port, target.probe.timeout_s
-    assert port is not None
-    try:
-        async with asyncio.timeout(timeout_s):
-            _, writer = await connect(port)
-            await hang_up(writer)
-    except (TimeoutError, OSError) as error:
-        return _network_failure(f"connecting to port {port}", error, timeout_s)
-    return Result.OK, f"port {port} is open"
-
-
-def _network_failure(what: str, error: Exception, timeout_s: float) -> Found:
-    if isinstance(error, TimeoutError):
-        return Result.FAILED, f"{what}: no answer within {timeout_s:g} s"
-    if isinstance(error, OSError) and error.errno in _OURS:
-        return Result.ERROR, f"{what} could not be tried: {error.strerror}"
-    if isinstance(error, ConnectionRefusedError):
-        return Result.FAILED, f"{what}: connection refused"
-    return Result.FAILED, f"{what}: {getattr(error, 'strerror', None) or error}"
-
-
-_numbers = itertools.count(1)
-
-
-async def ask_exec(target: Target) -> Found:
-    """Run the program as the app's user: exit 0 is well. All of it is killed at the timeout."""
-    argv = target.probe.exec
-    try:
-        leaf = target.helper_leaf(f"probe-{next(_numbers)}")
-    except (WolverineError, OSError) as error:
-        return Result.ERROR, f"{argv[0]} could not be run: {error}"
-    try:
-        child = spawn(argv, leaf=leaf, cwd=target.directory, env=target.environment, credentials=target.credentials)
-        with child:
-            return await _await_program(argv[0], child, timeout_s=target.probe.timeout_s)
-    except (WolverineError, OSError) as error:
-        return Result.ERROR, f"{argv[0]} could not be run: {error}"
-    finally:
-        leaf.kill()
-        await leaf.wait_empty(timeout_s=1.0)
-        leaf.remove()
-
-
-async def _await_program(name: str, child: Child, *, timeout_s: float) -> Found:
-    tail = bytearray()
-    loop = asyncio.get_running_loop()
-    fds = [fd for fd in (child.stdout, child.stderr) if fd is not None]
-    for fd in fds:
-        loop.add_reader(fd, _drain, fd, tail)
-    try:
-        async with asyncio.timeout(timeout_s):
-            status = await child.wait()
-        for fd in fds:
-            _drain(fd, tail)
-    except TimeoutError:
-        return Result.FAILED, f"{name} did not end within {timeout_s:g} s"
-    finally:
-        for fd in fds:
-            loop.remove_reader(fd)
-    if status.never_ran:
-        return Result.ERROR, f"{name} could not be run: {_last_line(tail)}"
-    if status.code == 0:
-        return Result.OK, f"{name} exited with 0"
-    ended = f"exited with {status.code}" if status.signal is None else f"was killed by signal {status.signal}"
-    return Result.FAILED, f"{name} {ended}: {_last_line(tail)}".removesuffix(": ")
-
-
-def _drain(fd: int, tail: bytearray) -> None:
-    # Read so that a talkative program does not wait for us; only its last words are kept.
-    try:
-        chunk = os.read(fd, 65_536)
-    except BlockingIOError:
-        return
-    if not chunk:
-        asyncio.get_running_loop().remove_reader(fd)
-    tail += chunk
-    del tail[:-_TAIL_BYTES]
-
-
-def _last_line(tail: bytearray) -> str:
-    lines = tail.decode("utf-8", "replace").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")
-
-
 # --- probers
 
 
@@ -324,24 +141,70 @@ class Poller:
         self._target = target
         self._ask = ask
         self._floor_s = floor_s
+        self._earlier = target.earlier
+        self._count = Count(ready=target.ready)
+        if self._earlier is not None:
+            before = self._earlier
+            self._count = Count(ready=before.ready, failures=before.failures, told=before.told)
+        self._born = self._next_at = 0.0
+        self._between = asyncio.Event()  # nothing is being asked
+        self._between.set()
+        self._may_ask = asyncio.Event()
+        self._may_ask.set()
 
     async def run(self, events: Events) -> None:
         """Probe until cancelled or a hang was told; the first probe is made at once."""
         loop, table = asyncio.get_running_loop(), self._target.probe
-        state = Count(ready=self._target.ready)
-        born = loop.time()
-        if state.ready:
-            await asyncio.sleep(table.interval_s)
-        while not state.over:
-            began = loop.time()
-            result, detail = await self._ask(self._target)
-            took_s = loop.time() - began
-            if took_s > table.timeout_s + _STALL_S:
-                result = Result.ERROR  # our own loop or the machine stood still: no verdict on the app
-            state, told = count(state, result, elapsed_s=loop.time() - born, table=table)
-            _tell(events, told, detail, table)
-            elapsed_s = loop.time() - born
-            await asyncio.sleep(pause_s(state, elapsed_s=elapsed_s, took_s=took_s, floor_s=self._floor_s, table=table))
+        self._begin(loop.time())
+        try:
+            while not self._count.over:
+                await self._pause(loop)
+                began = loop.time()
+                result, detail = await self._ask(self._target)
+                took_s = loop.time() - began
+                if took_s > table.timeout_s + _STALL_S:
+                    result = Result.ERROR  # our own loop or the machine stood still: no verdict on the app
+                self._count, told = count(self._count, result, elapsed_s=loop.time() - self._born, table=table)
+                _tell(events, told, detail, table)
+                elapsed_s = loop.time() - self._born
+                wait_s = pause_s(self._count, elapsed_s=elapsed_s, took_s=took_s, floor_s=self._floor_s, table=table)
+                self._next_at = loop.time() + wait_s
+        finally:
+            self._between.set()
+
+    def _begin(self, now: float) -> None:
+        if self._earlier is not None:
+            self._born, self._next_at = self._earlier.born, self._earlier.next_at
+        else:
+            self._born, self._next_at = now, now + (self._target.probe.interval_s if self._count.ready else 0.0)
+
+    async def _pause(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._between.set()
+        if (wait_s := self._next_at - loop.time()) > 0:
+            await asyncio.sleep(wait_s)
+        await self._may_ask.wait()
+        self._between.clear()
+
+    async def rest(self) -> None:
+        """Begin no probe before `go_on`; returns when none is under way."""
+        self._may_ask.clear()
+        await self._between.wait()
+
+    def go_on(self) -> None:
+        """Rested enough."""
+        self._may_ask.set()
+
+    def hand_over(self) -> Probing:
+        """Where the probing stands; ask for it while it rests."""
+        now = asyncio.get_running_loop().time()
+        state = self._count
+        return Probing(
+            born=self._born or now,
+            next_at=self._next_at or now,
+            ready=state.ready,
+            failures=state.failures,
+            told=state.told,
+        )
 
     def close(self) -> None:
         """Nothing is held between probes."""
@@ -351,13 +214,28 @@ class Patience:
     """For an app that nobody can ask: it is ready when it has lived for `ALIVE_S`."""
 
     def __init__(self, target: Target) -> None:
-        self._target = target
+        self._born = target.earlier.born if target.earlier is not None else None
+        self._ready = target.ready
 
     async def run(self, events: Events) -> None:
         """Wait, and tell that it is ready; its exit is the only bad news there can be."""
-        if not self._target.ready:
-            await asyncio.sleep(ALIVE_S)
+        now = asyncio.get_running_loop().time()
+        self._born = now if self._born is None else self._born
+        if not self._ready:
+            await asyncio.sleep(self._born + ALIVE_S - now)
+            self._ready = True
             events.ready()
+
+    async def rest(self) -> None:
+        """Waiting is all that is done."""
+
+    def go_on(self) -> None:
+        """Waiting goes on by itself."""
+
+    def hand_over(self) -> Probing:
+        """Since when it waits."""
+        now = asyncio.get_running_loop().time()
+        return Probing(born=now if self._born is None else self._born, ready=self._ready)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -367,20 +245,21 @@ class Hearer:
     """Hears what the app tells of itself; silence is a hang only once it has sent WATCHDOG=1."""
 
     def __init__(self, target: Target, *, path: Path) -> None:
+        earlier = target.earlier or Probing(born=asyncio.get_running_loop().time(), ready=target.ready)
         self._table = target.probe
         self._silence_s = target.probe.interval_s * target.probe.failures
-        self._ready = target.ready
-        self._socket = NotifySocket(path, uid=target.credentials.uid, pids=target.leaf.pids)
+        self._born = earlier.born
+        self._ready = earlier.ready
+        self._socket = NotifySocket(path, uid=target.credentials.uid, pids=target.leaf.pids, earlier=earlier)
         self._news = asyncio.Event()
-        self._grace_ends = math.inf
-        self._beat: float | None = None  # when the app sent its last WATCHDOG=1
-        self._triggered = False
+        self._grace_ends = math.inf if earlier.ready or earlier.told else earlier.born + self._table.startup_s
+        self._beat = earlier.beat  # when the app sent its last WATCHDOG=1
+        self._triggered = earlier.triggered
 
     async def run(self, events: Events) -> None:
         """Listen until cancelled or a hang was told."""
         loop = asyncio.get_running_loop()
-        if not self._ready:
-            self._grace_ends = loop.time() + self._table.startup_s
+        self._news.set()  # what had come before we listened is read at once
         loop.add_reader(self._socket.fileno(), self._news.set)
         while True:
             await self._wait(min(self._grace_ends, self._silent_at(), loop.time() + LOOK_S) - loop.time())
@@ -389,6 +268,24 @@ class Hearer:
                 await asyncio.sleep(_FLOOD_PAUSE_S)
             elif self._audible() and self._judge(events, loop.time()):
                 return
+
+    async def rest(self) -> None:
+        """Nothing is asked of the app; what it says meanwhile stays in the kernel."""
+
+    def go_on(self) -> None:
+        """Listening goes on by itself."""
+
+    def hand_over(self) -> Probing:
+        """Where it stands, with the socket itself, which stays ours until there is a successor."""
+        return Probing(
+            born=self._born,
+            ready=self._ready,
+            told=not self._ready and self._grace_ends == math.inf,
+            beat=self._beat,
+            triggered=self._triggered,
+            notices=self._socket.fileno(),
+            inode=self._socket.inode,
+        )
 
     def _audible(self) -> bool:
         """Whether the app could be heard; a socket that somebody removed is replaced, and silence so far excused."""

@@ -14,7 +14,7 @@ from wolverined.errors import SpawnError
 from wolverined.linux.credentials import Credentials
 from wolverined.linux.leaf import Leaf, Stuck
 from wolverined.linux.ports import Holder
-from wolverined.model import AppState, Exit, IncidentKind, LogLine
+from wolverined.model import AppState, Exit, IncidentKind, LogLine, Probing
 
 
 class Listener(Protocol):
@@ -70,6 +70,7 @@ class ProbeTarget(msgspec.Struct, frozen=True, kw_only=True):
         directory: The working directory of both.
         credentials: The user of both.
         ready: It has been ready already: go on with liveness.
+        earlier: Where its probing stood when wolverined replaced itself: go on from there.
     """
 
     probe: ProbeTable
@@ -81,6 +82,7 @@ class ProbeTarget(msgspec.Struct, frozen=True, kw_only=True):
     directory: Path
     credentials: Credentials
     ready: bool = False
+    earlier: Probing | None = None
 
 
 class ProbeEvents(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,6 +106,18 @@ class Prober(Protocol):
 
     async def run(self, events: ProbeEvents) -> None:
         """Probe until cancelled; the process exists now."""
+        ...
+
+    async def rest(self) -> None:
+        """Ask the app nothing before `go_on`; returns when no question is under way."""
+        ...
+
+    def go_on(self) -> None:
+        """Rested enough."""
+        ...
+
+    def hand_over(self) -> Probing:
+        """Where it stands, for a successor in another wolverined; called while it rests."""
         ...
 
     def close(self) -> None:
