@@ -156,25 +156,33 @@ class CgroupLeaf:
 
 
 class CgroupHierarchy:
-    """The leaves of one supervisor, in one directory below its own cgroup.
+    """The leaves of one supervisor, in one directory.
 
     Args:
         directory: Where the leaves are made; exists and is writable.
-        own: The supervisor's cgroup as /proc/PID/cgroup shows it.
+        own: That cgroup as /proc/PID/cgroup shows it.
         locks: File descriptors that lock the places against another supervisor; closed with the hierarchy.
         places: `directory`, and that of a predecessor which lived in another cgroup, if any.
+        spared: Names of cgroups in it that are no leaves, under a service manager, whose directory it is then.
     """
 
     contained = True
     weaknesses: tuple[str, ...] = ()
 
-    def __init__(self, directory: Path, *, own: str, locks: list[int], places: list[Path]) -> None:
+    def __init__(
+        self, directory: Path, *, own: str, locks: list[int], places: list[Path], spared: frozenset[str] = frozenset()
+    ) -> None:
         self.directory = directory
-        self._own = f"{own.rstrip('/')}/{directory.name}"
+        self._own = own
         self._locks = locks
         self._places = places
+        self._spared = spared
         self._leftovers: list[Path] = []
-        self._stale = [self._leaf_at(path) for place in self._places for path in _children(place)]
+        self._stale = [self._leaf_at(path) for path in self._all()]
+
+    def _all(self) -> list[Path]:
+        """Every leaf that there is, whoever made it."""
+        return [path for place in self._places for path in _children(place) if path.name not in self._spared]
 
     def _leaf_at(self, path: Path) -> CgroupLeaf:
         return CgroupLeaf(path, busy=self._leftovers.append)
@@ -197,26 +205,44 @@ class CgroupHierarchy:
 
     def owns(self, *, cgroup: str, pid: int | None) -> bool:  # noqa: ARG002 - the protocol's other half finds by pid
         """Whether that cgroup is one of our leaves or lies below one."""
-        return f"{cgroup}/".startswith(f"{self._own}/")
+        below = f"{cgroup}/".removeprefix(f"{self._own}/")
+        if below == f"{cgroup}/":
+            return False
+        # A directory of the service manager's holds more than leaves: us, and what an operator's reload runs.
+        return not self._spared or below.partition("/")[0] not in {"", *self._spared}
 
     def close(self) -> None:
         """Kill what is left, wait up to two seconds until it is gone, and give the directories back."""
         if not self._locks:
             return
         deadline = time.monotonic() + 2.0
-        for path in (path for place in self._places for path in _children(place)):
+        for path in self._all():
             leaf = CgroupLeaf(path)
             with suppress(AccessDenied):  # another user's: said when it was found, and nobody is left to tell
                 leaf.kill()
             _wait_flag(path, "populated", wanted=False, timeout_s=max(0.0, deadline - time.monotonic()))
             leaf.remove()
-        for place in self._places:
-            remove_tree(place)
+        if self._spared:
+            # A unit's cgroup with controllers on takes no process in itself: the next start would fail with
+            # 219/CGROUP should anything keep this one from being removed (systemd issue 23164).
+            switch_controllers(self.directory, on=False)
+        else:
+            for place in self._places:
+                remove_tree(place)
         while self._locks:
             os.close(self._locks.pop())
 
     def _sweep(self) -> None:
         self._leftovers[:] = [path for path in self._leftovers if not remove_tree(path)]
+
+
+def switch_controllers(directory: Path, *, on: bool) -> None:
+    """Turn on what our parent lets us have, for memory and OOM figures, or off what is on; having none is no error."""
+    known = (proc.read(directory / ("cgroup.controllers" if on else "cgroup.subtree_control")) or "").split()
+    for controller in sorted({"memory", "pids", "cpu"}.intersection(known)):
+        # A predecessor's processes, or rights, may forbid it: then the figures come from /proc.
+        with suppress(OSError):
+            _write(directory / "cgroup.subtree_control", f"{'+' if on else '-'}{controller}")
 
 
 def remove_tree(path: Path) -> bool:

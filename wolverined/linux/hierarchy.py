@@ -19,7 +19,7 @@ import msgspec
 
 from wolverined.errors import Conflict
 from wolverined.linux import proc
-from wolverined.linux.cgroup import CgroupHierarchy, remove_tree
+from wolverined.linux.cgroup import CgroupHierarchy, remove_tree, switch_controllers
 from wolverined.linux.leaf import Hierarchy
 from wolverined.linux.runtime import check_name, lock_state
 
@@ -117,8 +117,8 @@ def open_cgroup_hierarchy(name: str, *, state_dir: Path) -> CgroupHierarchy:
         directory, lock = _own_directory(parent, name, state_dir)
         locks.append(lock)
         places.append(directory)
-        _enable_controllers(directory)
-        _try_to_join(directory)
+        switch_controllers(directory, on=True)
+        try_to_join(directory)
         if elsewhere := _predecessor(state_dir, mount=mount, name=name, directory=directory):
             # A living supervisor of the same name and another state may sit there now: it has ended what it found.
             with suppress(Conflict):
@@ -131,7 +131,8 @@ def open_cgroup_hierarchy(name: str, *, state_dir: Path) -> CgroupHierarchy:
         for place in places:
             remove_tree(place)
         raise
-    return CgroupHierarchy(directory, own=own, locks=locks, places=places)
+    own_directory = f"{own.rstrip('/')}/{directory.name}"
+    return CgroupHierarchy(directory, own=own_directory, locks=locks, places=places)
 
 
 def _own_directory(parent: Path, name: str, state_dir: Path) -> tuple[Path, int]:
@@ -185,17 +186,7 @@ def _is_there(directory: Path, fd: int) -> bool:
     return False
 
 
-def _enable_controllers(directory: Path) -> None:
-    """Turn on what our parent lets us have, for memory and OOM figures; having none is no error."""
-    offered = (proc.read(directory / "cgroup.controllers") or "").split()
-    for controller in {"memory", "pids", "cpu"}.intersection(offered):
-        try:
-            (directory / "cgroup.subtree_control").write_text(f"+{controller}", encoding="ascii")
-        except OSError:
-            continue  # a predecessor's processes, or rights: the figures come from /proc then
-
-
-def _try_to_join(directory: Path) -> None:
+def try_to_join(directory: Path) -> None:
     """Let a real child join a real leaf: threaded, foreign or frozen cgroups refuse in ways no flag tells."""
     leaf = directory / "probe"
     try:
