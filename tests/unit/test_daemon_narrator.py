@@ -6,15 +6,19 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from wolverined.clock import SystemClock
+from wolverined.daemon.allowance import Allowance
 from wolverined.daemon.narrator import Narrator
 from wolverined.errors import StoreError
+from wolverined.linux.journal import Journal
 from wolverined.model import LogLine
 from wolverined.redact import Redactor
 from wolverined.store import Store
@@ -129,3 +133,66 @@ def test_an_event_of_before_is_told_without_being_stored_again() -> None:
         narrator.close()
         assert "store.volatile" in out.getvalue()
         assert store.events.newest == before
+
+
+@contextmanager
+def journald(place: Path) -> Iterator[socket.socket]:
+    """A socket in the place of journald's."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(str(place / "socket"))
+        sock.setblocking(False)
+        yield sock
+
+
+def entries(sock: socket.socket) -> list[dict[str, str]]:
+    """What has arrived, where no value has a newline."""
+    found = []
+    while True:
+        try:
+            data = sock.recv(1 << 20).decode()
+        except BlockingIOError:
+            return found
+        found.append(dict(line.split("=", 1) for line in data.splitlines()))
+
+
+def test_under_a_service_manager_events_and_lines_are_journal_entries(tmp_path: Path) -> None:
+    """Nothing is written to the console then; an event is redacted, the app's own line is not."""
+    with journald(tmp_path) as sock:
+        with narrating(journal=Journal(tmp_path / "socket")) as (narrator, store, out):
+            narrator.tell("app.exit", f"it ended with {SECRET}", severity="error", generation=1)
+            narrator.line(line(1))
+            cursor = store.events.newest
+        event, told = entries(sock)
+        assert out.getvalue() == ""
+    assert SECRET not in event["MESSAGE"]
+    assert (event["WOLVERINE_EVENT"], event["WOLVERINE_CURSOR"]) == ("app.exit", str(cursor))
+    assert (told["MESSAGE"], told["WOLVERINE_APP_PID"]) == ("line 1", "1")
+    assert "WOLVERINE_EVENT" not in told
+
+
+def test_lines_above_the_measure_are_told_as_an_event(tmp_path: Path) -> None:
+    """With their number, in the store and in the journal; at the end at the latest."""
+    with journald(tmp_path) as sock:
+        options = {"journal": Journal(tmp_path / "socket"), "allowed": Allowance(lines=2, span_s=30.0)}
+        with narrating(**options) as (narrator, store, _):
+            for number in range(10):
+                narrator.line(line(number))
+            narrator.close()
+            kept = store.events.last(1)[0]
+        found = entries(sock)
+    assert (kept.name, kept.severity, kept.fields) == ("output.limited", "warn", {"lines": {"stdout": 8}})
+    assert [one["MESSAGE"][:15] for one in found] == ["line 0", "line 1", "8 lines of the "]
+
+
+def test_a_journal_that_is_gone_silences_only_the_journal(tmp_path: Path) -> None:
+    """The store has every event, and whoever follows is woken."""
+    with narrating(journal=Journal(tmp_path / "socket")) as (narrator, store, _):
+        for number in range(1200):
+            narrator.tell("app.exit", f"it ended {number}")
+        with journald(tmp_path) as sock:
+            narrator.tell("app.exit", "the last")
+            narrator.close()
+            last = store.events.last(1)[0]
+            assert entries(sock)[0]["MESSAGE"] == "it ended 0"
+        assert (last.name, last.fields) == ("journal.lost", {"events": 201})
+        assert len(store.events.after(last.cursor - 1202, 2000)) == 1202

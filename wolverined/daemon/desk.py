@@ -21,7 +21,7 @@ from wolverined.config.schema import Config
 from wolverined.daemon import standing
 from wolverined.daemon.hold import Hold
 from wolverined.daemon.narrator import Narrator
-from wolverined.daemon.words import describe
+from wolverined.daemon.words import describe, facts
 from wolverined.errors import Conflict, StoreError
 from wolverined.heal.dispatch import Dispatcher
 from wolverined.heal.job import Conclusion, Job, Result, Task
@@ -134,7 +134,7 @@ class Desk:
             severity="error",
             generation=incident.generation,
             incident=incident.id,
-            fields={"fingerprint": incident.fingerprint, "kind": incident.kind.value},
+            fields=facts(incident),
         )
         self.consider(incident)
         return incident

@@ -3,6 +3,7 @@
 
 Durable first: an event is in the store before anybody hears of it. A store that cannot write (disk
 full) does not silence us: it keeps the event in memory and counts, and the event is told all the same.
+To the journal the app's lines go by measure, so that journald never has a reason to drop an event.
 """
 
 from __future__ import annotations
@@ -14,14 +15,18 @@ from typing import Any, TextIO
 
 import structlog
 
+from wolverined.clock import Clock, SystemClock
+from wolverined.daemon import entries
+from wolverined.daemon.allowance import Allowance, allowance
 from wolverined.daemon.console import Console, Renderer, has_unicode, wants_colour
-from wolverined.linux.journal import Journal, stderr_is_journal
+from wolverined.daemon.outbox import Left, Outbox
+from wolverined.linux.journal import Journal, encode, stderr_is_journal
+from wolverined.linux.journald import own_unit, rate_limit
 from wolverined.model import Event, LogLine
 from wolverined.redact import Redactor
 from wolverined.store import Store
 from wolverined.supervise.bell import Bell
 
-_PRIORITY = {"info": 6, "warn": 4, "error": 3, "critical": 2}
 _FOR_WHO_ASKS = frozenset({"audit.change"})  # what it led to is told anyway
 
 
@@ -47,6 +52,9 @@ class Narrator:
         out: The console's stream when there is no journal.
         as_json: One JSON object a line instead of the rendering for a person.
         verbose: Tell also what only explains other events.
+        journal: Where to tell it instead of the console; None: journald when stderr leads there.
+        allowed: The measure for lines to a journal; None: what journald's configuration leaves.
+        clock: Monotonic time measures the lines.
     """
 
     def __init__(
@@ -59,11 +67,19 @@ class Narrator:
         out: TextIO = sys.stderr,
         as_json: bool = False,
         verbose: bool = False,
+        journal: Journal | None = None,
+        allowed: Allowance | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self._name = name
         self._store = store
         self._redactor = redactor
-        self._journal = Journal() if stderr_is_journal() else None
+        self._outbox: Outbox | None = None
+        if journal is None and stderr_is_journal():
+            journal = Journal()
+        if journal is not None:
+            measure = allowed or allowance(rate_limit(own_unit()))
+            self._outbox = Outbox(journal, allowed=measure, clock=clock or SystemClock(), tell=self._tell_left)
         self._console = Console(out)
         self._renderer = Renderer(colour=wants_colour(out, environ), unicode=has_unicode(out))
         self._as_json = as_json
@@ -103,19 +119,8 @@ class Narrator:
 
     def publish(self, event: Event) -> None:
         """Tell an event that is stored already."""
-        if self._journal is not None:
-            self._journal.send(
-                {
-                    "MESSAGE": event.message,
-                    "PRIORITY": _PRIORITY.get(event.severity, 6),
-                    "SYSLOG_IDENTIFIER": self._name,
-                    "WOLVERINE_APP": self._name,
-                    "WOLVERINE_EVENT": event.name,
-                    **({"WOLVERINE_GENERATION": event.generation} if event.generation is not None else {}),
-                    **({"WOLVERINE_INCIDENT": event.incident} if event.incident else {}),
-                    **({"WOLVERINE_REPAIR": event.repair} if event.repair else {}),
-                }
-            )
+        if self._outbox is not None:
+            self._outbox.put(encode(entries.of_event(self._name, event)))
         elif event.name not in self._unsaid:
             known = {"name": event.name, "at": event.at, "severity": event.severity}
             about = {"incident": event.incident, "repair": event.repair, "generation": event.generation}
@@ -123,17 +128,9 @@ class Narrator:
 
     def line(self, line: LogLine) -> None:
         """Tell one line of the app; it is not redacted, for it is the app's own output."""
-        if self._journal is not None:
-            self._journal.send(
-                {
-                    "MESSAGE": line.text,
-                    "PRIORITY": 4 if line.stream == "stderr" else 6,
-                    "SYSLOG_IDENTIFIER": self._name,
-                    "WOLVERINE_APP": self._name,
-                    "WOLVERINE_STREAM": line.stream,
-                    "WOLVERINE_GENERATION": line.generation,
-                }
-            )
+        if self._outbox is not None:
+            if self._outbox.takes_line(line.stream):
+                self._outbox.put(encode(entries.of_line(self._name, line)), stream=line.stream)
         elif not self._console.has_room():
             return
         elif self._as_json:
@@ -147,8 +144,21 @@ class Narrator:
         while self._last_event <= cursor:
             await self._bell.heard()
 
+    def _tell_left(self, left: Left) -> None:
+        """Tell what the journal did not get; the store has every event, the ring the newest lines."""
+        seconds = f"in {left.seconds:.0f} s"
+        if left.lines:
+            words = f"{sum(left.lines.values())} lines of the app were left out of the journal {seconds}"
+            where = "the newest are kept: wolverinectl logs"
+            self.tell("output.limited", f"{words}; {where}", severity="warn", fields={"lines": dict(left.lines)})
+        if left.events:
+            words = f"{left.events} events did not reach the journal {seconds}; all are kept: wolverinectl events"
+            self.tell("journal.lost", words, severity="warn", fields={"events": left.events})
+
     def close(self) -> None:
-        """Let the console write what it has."""
+        """Let the journal and the console have what they take; nothing is told after this."""
+        if self._outbox is not None:
+            self._outbox.close()
         self._console.close()
 
 

@@ -64,7 +64,7 @@ class Journal:
         path: journald's socket.
 
     Attributes:
-        lost: How many entries could not be delivered since it was last there: journald full, or gone.
+        lost: How many entries `send` could not deliver: journald full, or gone.
     """
 
     def __init__(self, path: Path = SOCKET_PATH) -> None:
@@ -79,13 +79,17 @@ class Journal:
 
     def send(self, fields: Mapping[str, Value]) -> bool:
         """Send one entry; False when there is no journal or it takes nothing now (then counted in `lost`)."""
-        data = encode(fields)
+        if self.offer(encode(fields)):
+            return True
+        self.lost += 1
+        return False
+
+    def offer(self, entry: bytes) -> bool:
+        """Send one encoded entry if that can be done at once; what becomes of it else is the caller's business."""
         try:
-            self._send(data)
+            self._send(entry)
         except OSError:
-            # journald restarts, is full, or was never there. A supervisor does not wait for it, and has
-            # nowhere to say so but in the count.
-            self.lost += 1
+            # journald restarts, is full, or was never there: a supervisor does not wait for it.
             return False
         return True
 
