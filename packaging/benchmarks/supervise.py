@@ -34,6 +34,7 @@ import machine
 from pm2 import Pm2
 from programs import Circus, Program, Supervisor, Wolverined
 from stamps import Stamps, Tree
+from units import PlainUnit, WolverineUnit
 
 APPS = Path(__file__).with_name("apps")
 COLUMNS = (
@@ -272,6 +273,8 @@ def _say(words: str) -> None:
 
 def _makers(args: argparse.Namespace) -> dict[str, Maker]:
     makers: dict[str, Maker] = {"wolverined": Wolverined, "supervisor": Supervisor, "circus": Circus}
+    if args.units:
+        return {"wolverine@": WolverineUnit, "plain unit": PlainUnit}
     if args.pm2:
         package, node = Path(args.pm2), shutil.which("node") or "node"
         makers["pm2"] = lambda place: Pm2(place, package=package, node=node)
@@ -286,6 +289,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10, metavar="N", help="restarts of each program (10)")
     parser.add_argument("--trees", type=int, default=5, metavar="N", help="trees that each program stops (5)")
     parser.add_argument("--tree", type=int, default=1000, metavar="N", help="processes in a tree (1000)")
+    parser.add_argument("--units", action="store_true", help="under systemd: wolverine@bench beside a plain unit")
     parser.add_argument("--programs", default="", metavar="A,B", help="only these")
     parser.add_argument("--pm2", default="", metavar="DIR", help="the installed npm package")
     parser.add_argument("--work", default=None, metavar="DIR", help="where directories are made; they are removed")
