@@ -199,9 +199,19 @@ class Wrong(Exception):
 
 
 def _value(raw: Any, kind: Any, where: str, problems: Problems) -> Any:
-    _refuse_odd(raw, where)
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        _refuse_odd(raw, where)
         return _table(raw, kind, where, problems)
+    return convert(raw, kind, where)
+
+
+def convert(raw: Any, kind: Any, where: str) -> Any:
+    """`raw`, as `tomllib` gives it, as a `kind`.
+
+    Raises:
+        Wrong: It is none; with message and hint.
+    """
+    _refuse_odd(raw, where)
     if where in _COMMANDS and isinstance(raw, str):
         return _split(raw, where)
     try:

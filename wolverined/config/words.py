@@ -47,11 +47,12 @@ def check(tables: Mapping[str, msgspec.Struct], *, problems: Problems) -> None:
 def check_urls(tables: Mapping[str, msgspec.Struct], *, problems: Problems) -> None:
     """Refuse addresses that would carry source, keys or telemetry in the clear."""
     for key in ("ai.base_url", "platform.url"):
-        if (url := value_of(tables, key)) and (wrong := _wrong_url(url)):
+        if (url := value_of(tables, key)) and (wrong := wrong_url(url)):
             problems.add(key, f"{key} {wrong}", 'write "https://HOST/…"')
 
 
-def _wrong_url(url: str) -> str:
+def wrong_url(url: str) -> str:
+    """What is wrong with an address that source, keys or telemetry would travel to; "" when nothing is."""
     try:
         parts = urlsplit(url)
         host, _port = parts.hostname, parts.port

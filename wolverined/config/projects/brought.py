@@ -54,17 +54,18 @@ def bring(project: Project, *, name: str, environ: Mapping[str, str], etc: Path,
         raise ConfigError(f"the environment cannot be imported\n{said}", problems=tuple(problems))
     notes: list[str] = []
     keys: dict[str, str] = {}
-    if secret := found.get("OPENAI_API_KEY"):
-        if as_root:
-            url = found.get("OPENAI_BASE_URL", "")
-            keys[str(etc / "ai" / f"{name}.toml")] = (
-                f"# The adviser's alone: endpoint and key of the model that {name} may ask.\n"
-                + (f"base_url = {toml_value(url)}\n" if url else "")
-                + f"key = {toml_value(secret)}\n"
-            )
-        else:
-            notes.append("OPENAI_API_KEY is not written down: leave it in the environment of `wolverined run`")
-    if secret := found.get("WOLVERINE_PLATFORM_KEY"):
+    secret, url = found.get("OPENAI_API_KEY", ""), found.get("OPENAI_BASE_URL", "")
+    if as_root and (secret or url):
+        # Under systemd the adviser takes both from this file alone, and `[ai] base_url` would say nothing.
+        tables.pop("ai", None)
+        keys[str(etc / "ai" / f"{name}.toml")] = (
+            f"# The adviser's alone: endpoint and key of the model that {name} may ask.\n"
+            + (f"base_url = {toml_value(url)}\n" if url else "")
+            + (f"key = {toml_value(secret)}\n" if secret else '# key = ""\n')
+        )
+    elif secret:
+        notes.append("OPENAI_API_KEY is not written down: leave it in the environment of `wolverined run`")
+    if secret := found.get("WOLVERINE_PLATFORM_KEY", ""):
         if as_root:
             keys[str(_platform_key(etc / "credentials", name, secret))] = f"{secret}\n"
         else:
