@@ -35,6 +35,20 @@ need_debian() { # PROGRAM PACKAGE: installs PACKAGE when PROGRAM is missing and 
     apt_install "$2"
 }
 
+# What boots machines: programs and the packages that hold them. None of it starts a service; where a host's
+# policy-rc.d forbids starting any, nothing here needs one.
+need_lab() {
+    missing=
+    for pair in systemd-nspawn=systemd-container mmdebstrap=mmdebstrap ip=iproute2 mkfs.ext4=e2fsprogs \
+        nsenter=util-linux losetup=mount tar=tar; do
+        command -v "${pair%%=*}" >/dev/null 2>&1 || missing="$missing ${pair#*=}"
+    done
+    [ -n "$missing" ] || return 0
+    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 || return 1
+    # shellcheck disable=SC2086 # words on purpose
+    apt_install $missing
+}
+
 find_cache() {
     if [ "$(id -u)" = 0 ]; then
         cache=${WOLVERINE_CACHE:-/var/cache/wolverine-dev}

@@ -5,13 +5,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from support.lab_images import ensure_layer
 
 TOP = Path(__file__).resolve().parents[2]
+
+DAY_S = 86400
 
 INSTALL = "apt-get install -y -qq --no-install-recommends -o APT::Sandbox::User=root /run/wolverined.deb"
 
@@ -43,4 +47,10 @@ def ensure_deb(*, suite: str = "bookworm") -> Path:
 def ensure_installed(deb: Path, *, lower: Sequence[Path]) -> Path:
     """A layer above `lower` in which `deb` is installed, as `apt-get install ./x.deb` does it."""
     digest = hashlib.sha256(deb.read_bytes()).hexdigest()
-    return ensure_layer("deb", lower=lower, script=INSTALL, key=digest, binds={deb: "/run/wolverined.deb"})
+    layer = ensure_layer("deb", lower=lower, script=INSTALL, key=digest, binds={deb: "/run/wolverined.deb"})
+    os.utime(layer)
+    for old in layer.parent.glob("layer-deb-????????????"):
+        # Machines of other runs may stand on it; none stands for a day.
+        if time.time() - old.stat().st_mtime > DAY_S:
+            shutil.rmtree(old, ignore_errors=True)
+    return layer

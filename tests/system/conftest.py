@@ -15,6 +15,10 @@ COLD_S = 600
 """A first run builds a base, the .deb and a layer; nothing after that takes a fraction of it."""
 
 
+if os.environ.get("WOLVERINE_LANE") != "vm":
+    collect_ignore = ["vm"]  # minutes in an emulated machine: by `packaging/test --lane vm` alone
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give the tests of this directory the time that a cold cache takes."""
     here = Path(__file__).parent

@@ -269,14 +269,14 @@ def test_a_layer_whose_script_fails_is_not_kept(base: Path) -> None:
     assert not [path for path in base.parent.iterdir() if "layer-failing" in path.name and path.is_dir()]
 
 
-def test_trixie_boots_too() -> None:
+def test_trixie_boots_too(base: Path) -> None:
     """A machine of the next Debian comes up whole, with its own Python."""
     with Machine([ensure_base(suite="trixie")], name="trixie") as machine:
         assert machine.run("systemctl is-system-running --wait").stdout.strip() == "running"
         assert machine.run("python3 -c 'import sys; print(sys.version_info[:2])'").stdout.strip() == "(3, 13)"
 
 
-def test_a_disk_may_be_made_before(tmp_path: Path) -> None:
+def test_a_disk_may_be_made_before(base: Path, tmp_path: Path) -> None:
     """An image is sparse: it takes little room until a machine writes."""
     make_disk(tmp_path / "disk.img", size="1G")
     assert (tmp_path / "disk.img").stat().st_size == 1 << 30
