@@ -42,6 +42,10 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--state-dir", metavar="DIR", default="", help="where its store and backups lie")
     run.add_argument("--json-log", action="store_true", help="log JSON, one object a line, the app's lines too")
     run.add_argument("-v", "--verbose", action="store_true", help="also print who asked for what")
+    service = commands.add_parser(
+        "service", help="supervise as wolverine@NAME.service does (systemd starts this)", allow_abbrev=False
+    )
+    service.add_argument("name", metavar="NAME", help="the application; its file is /etc/wolverine/NAME.toml")
     return top
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The environment variables of the predecessor, which override the file under `wolverined run`.
+"""The environment variables of the predecessor, which override the file under `wolverined run` (and only there).
 
 Their names and units are the predecessor's (milliseconds), so that an existing start script keeps
 working. Keys to AI and platform endpoints are not configuration: the roles that need them read them.
@@ -8,6 +8,7 @@ working. Keys to AI and platform endpoints are not configuration: the roles that
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -40,6 +41,15 @@ def override(config: Config, environ: Mapping[str, str]) -> tuple[Config, tuple[
         if environ.get(variable)
     ]
     return changed, tuple(notes)
+
+
+def ignored(environ: Mapping[str, str], *, file: Path) -> tuple[str, ...]:
+    """One line for each known variable that is set where none has a say: under a service manager."""
+    return tuple(
+        f"{variable} in the environment is ignored here: write {key} into {file}"
+        for variable, key in _VARIABLE_KEYS.items()
+        if environ.get(variable) and variable != "OPENAI_BASE_URL"  # it goes with the key: see whoever knows of keys
+    )
 
 
 def read(environ: Mapping[str, str]) -> tuple[dict[str, dict[str, Any]], list[Problem]]:

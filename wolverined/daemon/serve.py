@@ -30,9 +30,9 @@ from wolverined.daemon.narrator import Narrator
 from wolverined.daemon.places import RuntimePlace
 from wolverined.daemon.reloading import Reloading
 from wolverined.daemon.service import Service
-from wolverined.daemon.setting import Setting, terminal
+from wolverined.daemon.setting import Setting, service, terminal
 from wolverined.errors import StoreError, WolverineError
-from wolverined.heal.dispatch import Dispatcher, RolePlan
+from wolverined.heal.dispatch import Dispatcher, Opening
 from wolverined.linux import proc
 from wolverined.linux.credentials import Credentials
 from wolverined.linux.hierarchy import parse_own_cgroup
@@ -55,7 +55,8 @@ def main(args: SimpleNamespace) -> int:
     """Run the daemon; gives the exit code."""
     faulthandler.enable()
     try:
-        return asyncio.run(_Composition(terminal(args)).run())
+        setting = service(args) if args.command == "service" else terminal(args)
+        return asyncio.run(_Composition(setting).run())
     except WolverineError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201  there is no narrator yet
         return error.exit_code
@@ -164,7 +165,7 @@ class _Composition:
             hooks=str(self._place.hooks),
             healing=self._supervisor.healing,
             serving=lambda: self._supervisor.status()["ready_since"] is not None,
-            ai=setting.ai(),
+            ai=bool(setting.endpoint(self._force.config)),
         )
         stack.push_async_callback(self._desk.close)
         self._listener.desk, self._listener.dispatcher = self._desk, self._dispatcher
@@ -254,8 +255,8 @@ class _Composition:
             base=self._setting.environ,
         )
 
-    def _role_plan(self, role: str) -> RolePlan:
-        """As whom a role runs, by the configuration in force when it is asked for."""
+    def _role_plan(self, role: str) -> Opening:
+        """How a role is had, by the configuration in force when it is asked for."""
         return self._setting.roles(role, self._force.config, self._credentials)
 
     async def _mend_place(self) -> None:
@@ -281,8 +282,8 @@ class _Composition:
         self._narrator.tell("daemon.started", f"wolverined {__version__} supervises {name} from {self._setting.file}")
         for weakness in self._weak_points():
             self._narrator.tell("daemon.weaker", weakness, severity="warn")
-        where = config.ai.base_url or "the OpenAI endpoint"
-        sends = f"source may be sent to {where}" if self._setting.ai() else "no source leaves this machine"
+        where = self._setting.endpoint(config)
+        sends = f"source may be sent to {where}" if where else "no source leaves this machine"
         self._narrator.tell("daemon.policy", f"heal.policy is {config.heal.policy.value}; {sends}")
 
 
