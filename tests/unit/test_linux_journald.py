@@ -70,7 +70,7 @@ def test_only_its_own_section_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", ["", "-1", "x", "1e4", "²", "1" * 40, "10 000"])
 def test_a_number_that_is_none_counts_as_unsaid(tmp_path: Path, value: str) -> None:
-    """journald warns of it and goes on with the default; so do we."""
+    """A warning is all that journald says of it; it goes on with the default, and so do we."""
     write(tmp_path, "etc/systemd/journald.conf", f"[Journal]\nRateLimitBurst={value}\nRateLimitIntervalSec={value}x\n")
     assert rate_limit(UNIT, root=tmp_path) == RateLimit()
 
