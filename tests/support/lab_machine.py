@@ -24,8 +24,7 @@ from typing import IO, Any, Self
 from support.lab_launch import Outer, in_namespaces, mapping_args
 from support.lab_places import Place
 from support.lab_switch import Switch
-
-Completed = subprocess.CompletedProcess[str]
+from support.lab_words import Completed, shell_words, told, unit_words, wait_until
 
 FS_IOC_SHUTDOWN = 0x8004587D  # ext4(5) and linux/fs.h: stop all writing at once
 SHUTDOWN_NOLOGFLUSH = 2  # without the journal's last transaction: as if the current had failed
@@ -203,38 +202,16 @@ class Machine:
             AssertionError: `check`, and the status is not 0; with both outputs.
             TimeoutError: It took longer than `timeout_s`; systemd has ended it.
         """
-        argv = ["sh", "-c", cmd] if isinstance(cmd, str) else list(cmd)
-        settings = [word for one in (*properties, f"RuntimeMaxSec={timeout_s}") for word in ("-p", one)]
-        settings += [f"--uid={user}"] if user else []
+        argv = shell_words(cmd)
+        words = unit_words(argv, user=user, timeout_s=timeout_s, properties=properties)
         begun = time.monotonic()
-        raw = self.enter(
-            *("systemd-run", "-q", "--pipe", "--wait", "--collect", "--service-type=exec", *settings, "--"),
-            *(word.replace("$", "$$") for word in argv),  # systemd.service(5): ExecStart expands variables
-            input_bytes=input_text.encode(),
-            timeout_s=timeout_s + 15,
-        )
-        done = Completed(argv, raw.returncode, *(text.decode(errors="replace") for text in (raw.stdout, raw.stderr)))
-        if raw.returncode and time.monotonic() - begun >= timeout_s:
-            raise TimeoutError(f"{self.name}: {cmd!r} took over {timeout_s} s\n{done.stdout}{done.stderr}")
-        if check and raw.returncode:
-            raise AssertionError(f"{self.name}: {cmd!r} -> {raw.returncode}\n{done.stdout}{done.stderr}")
-        return done
+        raw = self.enter(*words, input_bytes=input_text.encode(), timeout_s=timeout_s + 15)
+        late = bool(raw.returncode) and time.monotonic() - begun >= timeout_s
+        return told(raw, argv=argv, who=self.name, check=check, late=late)
 
     def until(self, condition: Callable[[], object] | str, *, within_s: float = 10) -> Any:
         """Wait until a predicate answers something true, or a command ends with 0; what it answered."""
-        deadline = time.monotonic() + within_s
-        while True:
-            if isinstance(condition, str):
-                done = self.run(condition, check=False)
-                answer: object = done if done.returncode == 0 else None
-            else:
-                done, answer = None, condition()
-            if answer:
-                return answer
-            if time.monotonic() > deadline:
-                said = f"\n{done.stdout}{done.stderr}" if done else ""
-                raise AssertionError(f"{self.name}: not so within {within_s} s: {condition!r}{said}")
-            time.sleep(0.02)
+        return wait_until(condition, run=self.run, who=self.name, within_s=within_s)
 
     def journal(self, unit: str | None = None, *extra: str) -> list[dict[str, Any]]:
         """Entries of the journal, oldest first, of one unit or by `journalctl`'s own words."""
