@@ -108,7 +108,8 @@ class Exit(msgspec.Struct, frozen=True, kw_only=True):
     """How one generation of the app ended.
 
     Exactly one of `code` and `signal` is set. `asked` is true when we ended it (stop, restart, a kill
-    after a hang); `ready` tells whether the generation had ever been ready.
+    after a hang); `ready` tells whether the generation had ever been ready. With `oom` come the limit of its
+    leaf and the most that it used, as far as the kernel tells them.
     """
 
     generation: int
@@ -120,6 +121,8 @@ class Exit(msgspec.Struct, frozen=True, kw_only=True):
     uptime_s: float = 0.0
     at: float = 0.0
     tail: tuple[str, ...] = ()
+    memory_max_bytes: int | None = None
+    memory_peak_bytes: int | None = None
 
 
 class Frame(msgspec.Struct, frozen=True, kw_only=True):
@@ -310,7 +313,11 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Repair(msgspec.Struct, frozen=True, kw_only=True):
-    """A proposal and what came of it. `id` is "r" and a number. `sha256` is of the exact diff text."""
+    """A proposal and what came of it. `id` is "r" and a number. `sha256` is of the exact diff text.
+
+    `lost_at`: when an applied repair was found to be no longer in the source (a deploy replaced it), while it is
+    so. `upstream_at`: when somebody else was found to have brought it into the source. Its state stays what it was.
+    """
 
     id: str
     incident: str
@@ -334,6 +341,8 @@ class Repair(msgspec.Struct, frozen=True, kw_only=True):
     ended_at: float | None = None
     backup: str = ""
     note: str = ""
+    lost_at: float | None = None
+    upstream_at: float | None = None
 
 
 class Backup(msgspec.Struct, frozen=True, kw_only=True):
