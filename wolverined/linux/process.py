@@ -26,6 +26,7 @@ import msgspec
 from wolverined.errors import SpawnError
 from wolverined.linux import clone, proc, program
 from wolverined.linux.credentials import CAP_SETPCAP, Credentials, may_change_user
+from wolverined.linux.handover import HandedChild
 from wolverined.linux.leaf import Leaf
 
 __all__ = ["Child", "Credentials", "ExitStatus", "spawn"]
@@ -95,6 +96,27 @@ class Child:
         self._name = name
         self._status: ExitStatus | None = None
         self._waiting: list[asyncio.Future[None]] = []
+
+    @classmethod
+    def adopt(cls, handed: HandedChild) -> Child:
+        """Take over a child that this process had before it executed another program.
+
+        Raises:
+            SpawnError: The process of that pid is not that child.
+            OSError: No file descriptor is to be had.
+        """
+        # Nobody else can have reaped it, so that its pid cannot be another's; unless what we were handed lies.
+        found = proc.stat(handed.pid)
+        if found is None or found.ppid != os.getpid() or found.start_ticks != handed.start_ticks:
+            raise SpawnError(f"process {handed.pid} is not the child that it was")
+        return cls(pid=handed.pid, pidfd=os.pidfd_open(handed.pid), stdout=None, stderr=None, name=handed.name)
+
+    def hand_over(self) -> HandedChild:
+        """What a successor of ours in this process knows it by; it has not been waited for."""
+        found = proc.stat(self.pid)
+        if found is None or self._status is not None:
+            raise SpawnError(f"process {self.pid} cannot be found in /proc")
+        return HandedChild(pid=self.pid, start_ticks=found.start_ticks, name=self._name)
 
     @property
     def status(self) -> ExitStatus | None:

@@ -7,6 +7,7 @@ Holds what exists only while a generation exists. Decides nothing: `lifecycle` d
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,13 +15,16 @@ import msgspec
 
 from wolverined.clock import Clock
 from wolverined.config.schema import Config, ProbeTable
+from wolverined.errors import SpawnError
 from wolverined.linux.credentials import Credentials
 from wolverined.linux.leaf import Hierarchy, Leaf
 from wolverined.linux.process import Child, ExitStatus, spawn
 from wolverined.model import Exit
 from wolverined.supervise.environment import NOTIFY_SOCKET, build_environment
+from wolverined.supervise.handover import HandedGeneration, HandedPipe
 from wolverined.supervise.interfaces import ProbeEvents, Prober, ProberFactory, ProbeTarget
-from wolverined.supervise.output import Output, Pump
+from wolverined.supervise.output import Output, Pump, Splitter
+from wolverined.supervise.telling import complain
 
 TAIL_LINES = 200
 """How many lines of output go with an exit."""
@@ -41,7 +45,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Generation:
-    """A running (or just ended) generation. Made by `start`.
+    """A running (or just ended) generation. Made by `start`, or by `adopt` when a predecessor started it.
 
     Attributes:
         number: Its number.
@@ -51,7 +55,16 @@ class Generation:
         exit: How it ended; None while it lives.
     """
 
-    def __init__(self, *, number: int, leaf: Leaf, child: Child, target: ProbeTarget, setting: Setting) -> None:
+    def __init__(
+        self,
+        *,
+        number: int,
+        leaf: Leaf,
+        child: Child,
+        target: ProbeTarget,
+        setting: Setting,
+        handed: HandedGeneration | None = None,
+    ) -> None:
         self.number = number
         self.target = target
         self.leaf = leaf
@@ -59,17 +72,22 @@ class Generation:
         self.exit: Exit | None = None
         self._clock = setting.clock
         self._output = setting.output
-        self._started = setting.clock.monotonic()
-        self._oom_before = leaf.oom_kills()
-        self._first_line = setting.output.ring.newest
+        self._started = setting.clock.monotonic() if handed is None else handed.started
+        self._oom_before = leaf.oom_kills() if handed is None else handed.oom_before
+        self._first_line = setting.output.ring.newest if handed is None else handed.first_line
         self._prober: Prober | None = None
         self._probing: asyncio.Task[None] | None = None
-        fds = zip(child.take_output(), ("stdout", "stderr"), strict=True)
-        self._pumps = [
-            setting.output.pump(fd, stream=stream, generation=number, pid=child.pid)
-            for fd, stream in fds
-            if fd is not None
-        ]
+        begun = handed.pipes if handed is not None else ()
+        if handed is None:
+            fds = zip(("stdout", "stderr"), child.take_output(), strict=True)
+            begun = tuple(HandedPipe(stream=stream, fd=fd) for stream, fd in fds if fd is not None)
+        self._pumps = {pipe.stream: self._pump(pipe) for pipe in begun}
+
+    def _pump(self, pipe: HandedPipe) -> Pump:
+        splitter = Splitter(pipe.rest, skipping=pipe.skipping, dropped_bytes=pipe.dropped_bytes)
+        return self._output.pump(
+            pipe.fd, stream=pipe.stream, generation=self.number, pid=self.child.pid, splitter=splitter
+        )
 
     @classmethod
     def start(cls, number: int, *, config: Config, setting: Setting) -> tuple[Generation, Prober]:
@@ -108,6 +126,68 @@ class Generation:
             raise
         return cls(number=number, leaf=leaf, child=child, target=target, setting=setting), prober
 
+    @classmethod
+    def adopt(cls, handed: HandedGeneration, *, config: Config, setting: Setting) -> tuple[Generation, Prober | None]:
+        """Take a generation over that a predecessor of ours started.
+
+        Returns:
+            The generation, and the prober that goes on where the predecessor's stood; None: it cannot be probed.
+
+        Raises:
+            SpawnError: It is not what was handed over; nothing of it is ours then, and its pipes are closed.
+        """
+        child = None
+        try:
+            leaf = setting.hierarchy.adopt(handed.leaf)
+            credentials = Credentials.of_user(config.app.user) if config.app.user else Credentials.own()
+            child = Child.adopt(handed.child)
+            environment = {os.fsdecode(name): os.fsdecode(value) for name, value in handed.environment}
+            target = _target(config, leaf, environment, credentials, setting)
+            target = _as_before(target, handed, setting)
+            generation = cls(
+                number=handed.number, leaf=leaf, child=child, target=target, setting=setting, handed=handed
+            )
+        except (SpawnError, OSError, msgspec.ValidationError) as error:
+            if child is not None:
+                child.close()
+            for fd in handed.descriptors:
+                os.close(fd)
+            raise SpawnError(str(error)) from error
+        try:
+            return generation, setting.prober_factory(target)
+        except (SpawnError, OSError) as error:
+            complain(error)  # it runs on unwatched until the next start, and that is told
+            return generation, None
+
+    def hand_over(self) -> HandedGeneration:
+        """Everything that a successor needs to take it over; it stays ours as long as there is none."""
+        pipes = (pump.hand_over(stream) for stream, pump in self._pumps.items())
+        target = self.target
+        return HandedGeneration(
+            number=self.number,
+            leaf=self.leaf.name,
+            child=self.child.hand_over(),
+            pipes=tuple(pipe for pipe in pipes if pipe is not None),
+            started=self._started,
+            oom_before=self._oom_before,
+            first_line=self._first_line,
+            port=target.port,
+            notify=target.probe.notify,
+            probe=msgspec.to_builtins(target.probe),
+            environment=tuple((os.fsencode(name), os.fsencode(value)) for name, value in target.environment.items()),
+            probing=self._prober.hand_over() if self._prober is not None else None,
+        )
+
+    async def rest(self) -> None:
+        """Ask the app nothing before `go_on`; returns when no question is under way."""
+        if self._prober is not None:
+            await self._prober.rest()
+
+    def go_on(self) -> None:
+        """Probe again."""
+        if self._prober is not None:
+            self._prober.go_on()
+
     @property
     def uptime_s(self) -> float:
         """How long ago it was started."""
@@ -116,7 +196,7 @@ class Generation:
     @property
     def pumps(self) -> tuple[Pump, ...]:
         """The readers of its pipes."""
-        return tuple(self._pumps)
+        return tuple(self._pumps.values())
 
     def probe(self, prober: Prober, events: ProbeEvents) -> None:
         """Begin to probe with this prober; an earlier one ends."""
@@ -136,7 +216,7 @@ class Generation:
 
     def ended(self, status: ExitStatus, *, asked: bool, ready: bool) -> Exit:
         """Take note of how the main process ended, with its last words."""
-        for pump in self._pumps:
+        for pump in self.pumps:
             pump.drain()
         ring = self._output.ring
         count = min(TAIL_LINES, ring.newest - self._first_line)
@@ -156,7 +236,7 @@ class Generation:
     def abandon(self) -> None:
         """Close what is ours though something of it may still live; for the supervisor's own end."""
         self.end_probing()
-        for pump in self._pumps:
+        for pump in self.pumps:
             pump.close()
         self.child.close()
 
@@ -165,7 +245,7 @@ class Generation:
         self.end_probing()
         self.leaf.remove()
         self.child.close()
-        await asyncio.gather(*(pump.finish(timeout_s=_DRAIN_S) for pump in self._pumps))
+        await asyncio.gather(*(pump.finish(timeout_s=_DRAIN_S) for pump in self.pumps))
 
 
 def _target(
@@ -183,6 +263,21 @@ def _target(
     )
 
 
+def _as_before(target: ProbeTarget, handed: HandedGeneration, setting: Setting) -> ProbeTarget:
+    """The target, but where the app is and how it speaks for itself: that was settled when it was started."""
+    probe, probing = target.probe, handed.probing
+    if probe.notify != handed.notify:
+        probe = msgspec.convert(handed.probe, ProbeTable)
+    return msgspec.structs.replace(
+        target,
+        probe=probe,
+        port=handed.port,
+        notify_path=setting.runtime_dir / NOTIFY_SOCKET if handed.notify else None,
+        ready=probing is not None and probing.ready,
+        earlier=probing,
+    )
+
+
 def retarget(target: ProbeTarget, probe: ProbeTable) -> ProbeTarget | None:
     """What to probe after a reload, for a generation that was ready; None: only the next start can change it.
 
@@ -190,7 +285,7 @@ def retarget(target: ProbeTarget, probe: ProbeTable) -> ProbeTarget | None:
     """
     if probe.notify != target.probe.notify:
         return None
-    return msgspec.structs.replace(target, probe=probe, ready=True)
+    return msgspec.structs.replace(target, probe=probe, ready=True, earlier=None)
 
 
 def _look(task: asyncio.Task[None]) -> None:

@@ -13,12 +13,13 @@ import codecs
 import os
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import islice
 
 from wolverined.clock import Clock
 from wolverined.model import LogLine
 from wolverined.supervise.bell import Bell
+from wolverined.supervise.handover import HandedPipe
 
 LINE_BYTES = 65_536
 """The longest line that is kept; the rest of a longer one is counted and thrown away."""
@@ -41,10 +42,15 @@ class Splitter:
         dropped_bytes: What did not fit into `LINE_BYTES` and was thrown away.
     """
 
-    def __init__(self) -> None:
-        self.dropped_bytes = 0
-        self._rest = b""
-        self._skipping = False
+    def __init__(self, rest: bytes = b"", *, skipping: bool = False, dropped_bytes: int = 0) -> None:
+        self.dropped_bytes = dropped_bytes
+        self._rest = rest
+        self._skipping = skipping
+
+    @property
+    def rest(self) -> tuple[bytes, bool]:
+        """The start of a line, and whether the rest of a line is being thrown away: what a successor begins with."""
+        return self._rest, self._skipping
 
     @property
     def pending(self) -> bool:
@@ -115,6 +121,12 @@ class Ring:
             self.size_bytes -= self._lines.popleft()[1]
         self._bell.ring()
 
+    def resume(self, lines: Iterable[LogLine], *, newest: int) -> None:
+        """Take what a predecessor kept, and count on from its newest cursor."""
+        for line in lines:
+            self.append(line)
+        self.newest = newest
+
     def after(self, cursor: int, limit: int) -> list[LogLine]:
         """At most `limit` lines with a cursor greater than `cursor`, oldest first."""
         if not self._lines:
@@ -138,18 +150,21 @@ class Pump:
     Args:
         fd: The non-blocking read end.
         deliver: Called with the text of each line and whether it was cut. Must not block or raise.
+        splitter: What a predecessor had begun; None: begin anew.
     """
 
-    def __init__(self, fd: int, *, deliver: Callable[[str, bool], None]) -> None:
+    def __init__(self, fd: int, *, deliver: Callable[[str, bool], None], splitter: Splitter | None = None) -> None:
         self.ended = asyncio.Event()
         self._fd: int | None = fd
         self._deliver = deliver
-        self._splitter = Splitter()
+        self._splitter = splitter or Splitter()
         self._backlog: deque[tuple[bytes, bool]] = deque()
         self._loop = asyncio.get_running_loop()
         self._turn: asyncio.TimerHandle | None = None
         self._partial: asyncio.TimerHandle | None = None
         self._loop.add_reader(fd, self._readable)
+        if self._splitter.pending:
+            self._partial = self._loop.call_later(PARTIAL_S, self._flush)
 
     @property
     def dropped_bytes(self) -> int:
@@ -161,6 +176,19 @@ class Pump:
         until, left = self._loop.time() + _DRAIN_S, _DRAIN_BYTES
         while self._work(until=until) and left > 0 and (chunk := self._read()):
             left -= len(chunk)
+
+    def hand_over(self, stream: str) -> HandedPipe | None:
+        """Hand on every whole line that was read, and give the pipe as it stands then; None at its end.
+
+        The descriptor stays ours as long as there is no successor.
+        """
+        self._work(until=None)
+        if self._fd is None:
+            return None
+        rest, skipping = self._splitter.rest
+        return HandedPipe(
+            stream=stream, fd=self._fd, rest=rest, skipping=skipping, dropped_bytes=self._splitter.dropped_bytes
+        )
 
     async def finish(self, *, timeout_s: float) -> None:
         """Read on until everybody has closed the pipe, but no longer than `timeout_s`; then close it."""
@@ -265,8 +293,8 @@ class Output:
         self._clock = clock
         self._sink = sink
 
-    def pump(self, fd: int, *, stream: str, generation: int, pid: int) -> Pump:
-        """Read one pipe of one generation."""
+    def pump(self, fd: int, *, stream: str, generation: int, pid: int, splitter: Splitter | None = None) -> Pump:
+        """Read one pipe of one generation; `splitter`: what a predecessor had begun of it."""
 
         def deliver(text: str, truncated: bool) -> None:  # noqa: FBT001 - the shape that Pump calls
             line = LogLine(
@@ -281,4 +309,4 @@ class Output:
             self.ring.append(line)
             self._sink(line)
 
-        return Pump(fd, deliver=deliver)
+        return Pump(fd, deliver=deliver, splitter=splitter)

@@ -4,15 +4,18 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 
 from wolverined.errors import WolverineError
 from wolverined.linux.leaf import Leaf
 from wolverined.linux.ports import Holder
+from wolverined.model import Exit
 
 WhoListens = Callable[[int], Awaitable[Holder | None]]
 
+_TAKEN = re.compile(r"EADDRINUSE|address already in use|port is already allocated", re.IGNORECASE)
 _ASK_S = 10.0
 _EMPTY_S = 5.0
 
@@ -60,6 +63,13 @@ async def clear(port: int, *, who_listens: WhoListens, leaves: Callable[[], Sequ
     if is_free(port):
         return None
     return holder or Holder(port=port, uid=-1, user="", cgroup="", pid=None, command="", ours=False)
+
+
+def suspicious(port: int, ended: Exit) -> bool:
+    """Whether an app may have died of a stranger on its port that the look before a start does not see."""
+    if ended.ready or ended.asked or not is_free(port):
+        return False
+    return any(_TAKEN.search(line) for line in ended.tail)
 
 
 def _leaf_of(holder: Holder, leaves: Sequence[Leaf]) -> Leaf | None:

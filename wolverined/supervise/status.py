@@ -9,26 +9,42 @@ import signal
 import msgspec
 
 from wolverined.clock import Clock
-from wolverined.errors import SpawnError
+from wolverined.errors import Conflict, SpawnError
 from wolverined.linux.leaf import Stuck
-from wolverined.model import Exit
+from wolverined.model import AppState, Exit
 from wolverined.supervise.generation import Generation
 from wolverined.supervise.lifecycle import Life, Phase, shown
 
 _PASSING = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EBUSY, errno.ETXTBSY}
 
 
-def describe(
-    life: Life,
-    *,
-    generation: Generation | None,
-    clock: Clock,
-    restarts: int,
-    ready_at: float | None,
-    last_exit: str,
-    stuck: tuple[Stuck, ...],
-    says: str,
-) -> dict[str, object]:
+class Record(msgspec.Struct):
+    """What a supervisor remembers beside its machine's state.
+
+    Attributes:
+        spawns: How many generations it has started.
+        spawn_error: Why nothing can be started.
+        last_exit: How the last generation ended, in words.
+        ready_at: Since when it is served (wall clock).
+        says: What the app says of itself.
+        stuck: What does not go although it was killed.
+    """
+
+    spawns: int = 0
+    spawn_error: SpawnError | None = None
+    last_exit: str = ""
+    ready_at: float | None = None
+    says: str = ""
+    stuck: tuple[Stuck, ...] = ()
+
+    @property
+    def stuck_names(self) -> str:
+        """The stuck processes, for a person."""
+        names = (f"{one.name} (pid {one.pid}) in {one.wchan}" for one in self.stuck)
+        return ", ".join(names) or "its processes cannot be killed"
+
+
+def describe(life: Life, record: Record, *, generation: Generation | None, clock: Clock) -> dict[str, object]:
     """The supervisor's part of `status --json`; times are wall-clock seconds, durations are in seconds."""
     waits = life.phase is Phase.WAITING and life.due is not None
     stats = generation.leaf.stats() if generation is not None else None
@@ -38,18 +54,30 @@ def describe(
         "generation": life.generation,
         "pid": generation.child.pid if generation is not None and generation.exit is None else None,
         "uptime_s": round(generation.uptime_s, 3) if generation is not None else 0.0,
-        "restarts": restarts,
-        "ready_since": ready_at,
+        "restarts": max(0, record.spawns - 1),
+        "ready_since": record.ready_at,
         "backoff_until": clock.wall() + (life.due or 0.0) - clock.monotonic() if waits else None,
         "failures": life.record.failures,
         "tree": generation.leaf.pids() if generation is not None else [],
         "memory_bytes": stats.memory_bytes if stats is not None else None,
         "dropped_bytes": sum(pump.dropped_bytes for pump in generation.pumps) if generation is not None else 0,
-        "last_exit": last_exit,
+        "last_exit": record.last_exit,
         "degraded": life.degraded,
-        "app_says": says,
-        "stuck": [msgspec.to_builtins(process) for process in stuck],
+        "app_says": record.says,
+        "stuck": [msgspec.to_builtins(process) for process in record.stuck],
     }
+
+
+def check_hope(life: Life, record: Record) -> None:
+    """Raise when waiting for ready has become pointless."""
+    if life.held:
+        raise Conflict("a repair holds the app down", hint="it is started when the repair is done")
+    if life.phase is Phase.FAILED:
+        raise record.spawn_error or SpawnError(life.why)
+    if not life.wanted:
+        raise Conflict("the app was stopped meanwhile")
+    if shown(life) is AppState.CRASH_LOOP:
+        raise Conflict(f"the app crashes again and again: {life.why}", hint="see why: wolverinectl logs")
 
 
 def exit_words(ended: Exit) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import re
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
@@ -26,20 +25,20 @@ from wolverined.linux.leaf import Hierarchy, Leaf, Stuck
 from wolverined.linux.ports import who_listens as ask_kernel
 from wolverined.linux.process import ExitStatus
 from wolverined.model import AppState, IncidentKind
-from wolverined.supervise import lifecycle, stopping
+from wolverined.supervise import lifecycle, stopping, succession
 from wolverined.supervise import port as ports
 from wolverined.supervise.bell import Bell
 from wolverined.supervise.generation import Generation, Setting, retarget
+from wolverined.supervise.handover import HandedSupervisor
 from wolverined.supervise.interfaces import Listener, ProbeEvents, Prober, ProberFactory
 from wolverined.supervise.lifecycle import Arm, End, How, Life, Phase, Spawn, may_spawn, shown, step
 from wolverined.supervise.output import Output, Ring
-from wolverined.supervise.status import describe, exit_words, passing
+from wolverined.supervise.status import Record, check_hope, describe, exit_words, passing
 from wolverined.supervise.telling import Telling, complain, say
 
 __all__ = ["Listener", "Supervisor"]
 
 _STUCK_S = 10.0  # how long an operator waits for a tree that does not go before being told why
-_PORT_WORDS = re.compile(r"EADDRINUSE|address already in use|port is already allocated", re.IGNORECASE)
 
 
 class Supervisor:
@@ -101,12 +100,8 @@ class Supervisor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._prepared = asyncio.Event()
         self._closed = asyncio.Event()
-        self._spawns = 0
-        self._spawn_error: SpawnError | None = None
-        self._stuck: tuple[Stuck, ...] = ()
-        self._last_exit = ""
-        self._ready_at: float | None = None
-        self._app_says = ""
+        self._record = Record()
+        self._watching: asyncio.Task[None] | None = None
 
     # --- what others ask for
 
@@ -216,20 +211,45 @@ class Supervisor:
 
     def status(self) -> dict[str, object]:
         """What is to be known about it now, as plain data (DESIGN 7.8)."""
-        return describe(
-            self._life,
-            generation=self._generation,
-            clock=self._clock,
-            restarts=max(0, self._spawns - 1),
-            ready_at=self._ready_at,
-            last_exit=self._last_exit,
-            stuck=self._stuck,
-            says=self._app_says,
-        )
+        return describe(self._life, self._record, generation=self._generation, clock=self._clock)
 
     def tail(self, lines: int) -> tuple[str, ...]:
         """The newest lines of output, oldest first."""
         return self.ring.tail(lines)
+
+    # --- a successor of ours in this process
+
+    def busy(self) -> str:
+        """What is under way that no successor could take over; empty when nothing is."""
+        return succession.busy(
+            self._life, prepared=self._prepared.is_set(), working=bool(self._tasks - {self._watching})
+        )
+
+    async def rest(self) -> None:
+        """Ask the app nothing before `go_on`; returns when no question is under way."""
+        if self._generation is not None:
+            await self._generation.rest()
+
+    def go_on(self) -> None:
+        """There is no successor: probe again."""
+        if self._generation is not None:
+            self._generation.go_on()
+
+    def hand_over(self) -> HandedSupervisor:
+        """Everything that a successor needs; call it while it rests and is not `busy`."""
+        return succession.hand_over(self._life, self._record, generation=self._generation, ring=self.ring)
+
+    def adopt(self, handed: HandedSupervisor) -> str:
+        """Go on where a predecessor stood; gives why its running generation could not be taken over (see there)."""
+        found = succession.adopt(handed, config=self._config, setting=self._setting)
+        self._life, self._record, self._generation = found.life, found.record, found.generation
+        if found.generation is not None:
+            self._watching = self._go(self._watch(found.generation))
+            if found.prober is not None:
+                self._probe(found.generation, found.prober)
+        if self._life.due is not None:
+            self._arm(self._life.timer, max(0.0, self._life.due - self._clock.monotonic()))
+        return found.lost
 
     async def close(self) -> None:
         """Stop it and leave nothing: no process, task, timer or file descriptor."""
@@ -267,9 +287,9 @@ class Supervisor:
         self._life, actions = step(self._life, event, now, table=self._config.restart)
         after = shown(self._life)
         if self._life.phase is not Phase.UP:
-            self._ready_at = None
-        elif self._ready_at is None:
-            self._ready_at = self._clock.wall()
+            self._record.ready_at = None
+        elif self._record.ready_at is None:
+            self._record.ready_at = self._clock.wall()
         if after is not before:
             self._tell(self._listener.state_changed, before, after, why=self._life.why)
         for action in actions:
@@ -289,11 +309,14 @@ class Supervisor:
                 else:
                     self._go(self._end(generation, how))
             case Arm(timer, delay_s):
-                self._disarm()
-                loop = asyncio.get_running_loop()
-                self._timer = loop.call_later(delay_s, self._feed, lifecycle.TimerFired(timer))
+                self._arm(timer, delay_s)
                 if self._life.phase is Phase.WAITING:
                     self._tell(self._listener.waits, delay_s, why=self._life.why, loop=self._life.loop)
+
+    def _arm(self, timer: int, delay_s: float) -> None:
+        self._disarm()
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(delay_s, self._feed, lifecycle.TimerFired(timer))
 
     def _disarm(self) -> None:
         if self._timer is not None:
@@ -322,19 +345,19 @@ class Supervisor:
     def _launch(self, number: int) -> None:
         if not may_spawn(self._life, number):
             return
-        self._spawn_error = None
+        self._record.spawn_error = None
         try:
             generation, prober = Generation.start(number, config=self._config, setting=self._setting)
         except (SpawnError, Conflict, OSError) as error:
             self._cannot_launch(number, error)
             return
         self._generation = generation
-        self._spawns += 1
-        self._stuck = ()
-        self._app_says = ""
+        self._record.spawns += 1
+        self._record.stuck = ()
+        self._record.says = ""
         self._feed(lifecycle.Spawned(number))
         self._tell(self._listener.generation_started, number, generation.child.pid)
-        self._go(self._watch(generation))
+        self._watching = self._go(self._watch(generation))
         self._probe(generation, prober)
 
     def _cannot_launch(self, number: int, error: SpawnError | Conflict | OSError) -> None:
@@ -342,7 +365,7 @@ class Supervisor:
             self._feed(lifecycle.SpawnFailed(number, str(error), passing=True, chance=self._rng.random()))
             return
         assert isinstance(error, SpawnError)
-        self._spawn_error = error
+        self._record.spawn_error = error
         self._telling.note(self._listener.cannot_start, error)
         self._feed(lifecycle.SpawnFailed(number, str(error)))
 
@@ -360,7 +383,7 @@ class Supervisor:
     async def _watch(self, generation: Generation) -> None:
         status = await generation.child.wait()
         self._note_exit(generation, status)
-        self._feed(lifecycle.Exited(generation.number, self._last_exit))
+        self._feed(lifecycle.Exited(generation.number, self._record.last_exit))
 
     def _note_exit(self, generation: Generation, status: ExitStatus) -> None:
         if generation.exit is not None:
@@ -368,7 +391,7 @@ class Supervisor:
         life = self._life
         asked = life.phase is Phase.ENDING and life.how is not How.SWEEP
         exit_ = generation.ended(status, asked=asked, ready=life.was_ready)
-        self._last_exit = exit_words(exit_)
+        self._record.last_exit = exit_words(exit_)
         self._telling.note(self._listener.exited, exit_)  # told first of all that the end leads to
 
     async def _end(self, generation: Generation, how: How) -> None:
@@ -379,19 +402,13 @@ class Supervisor:
 
     def _let_go(self, generation: Generation) -> None:
         """The tree is empty: give everything back, and tell the machine so."""
-        self._stuck = ()
+        self._record.stuck = ()
         self._generation = None
         self._go(generation.let_go())
-        self._suspect_port(generation)
-        self._feed(lifecycle.Emptied(generation.number, self._rng.random()))
-
-    def _suspect_port(self, generation: Generation) -> None:
-        """An app that died of a taken port may have met a stranger that the look before a start does not see."""
         number, ended = generation.target.port, generation.exit
-        if number is None or ended is None or ended.ready or ended.asked or not ports.is_free(number):
-            return
-        if any(_PORT_WORDS.search(line) for line in ended.tail):
+        if number is not None and ended is not None and ports.suspicious(number, ended):
             self._go(self._name_stranger(number))
+        self._feed(lifecycle.Emptied(generation.number, self._rng.random()))
 
     async def _name_stranger(self, number: int) -> None:
         holder = await ports.ask(number, self._who_listens)
@@ -399,7 +416,7 @@ class Supervisor:
             self._tell(self._listener.port_taken, holder)
 
     def _note_stuck(self, processes: tuple[Stuck, ...]) -> None:
-        self._stuck = processes
+        self._record.stuck = processes
         self._tell(self._listener.stuck, processes)
         self._changed.ring()
 
@@ -423,7 +440,7 @@ class Supervisor:
 
     def _on_said(self, generation: Generation, text: str) -> None:
         if generation is self._generation:
-            self._app_says = text
+            self._record.says = text
 
     # --- waiting
 
@@ -432,7 +449,7 @@ class Supervisor:
         try:
             await asyncio.wait_for(self._prepared.wait(), _STUCK_S)
         except TimeoutError:
-            what = f"what an earlier supervisor left does not end: {self._stuck_names()}"
+            what = f"what an earlier supervisor left does not end: {self._record.stuck_names}"
             raise TimedOut(what, hint="nothing is started beside it; end it, as its own user or as root") from None
 
     async def _until_ready(self) -> None:
@@ -440,25 +457,13 @@ class Supervisor:
         try:
             async with asyncio.timeout(patience_s):
                 while self._life.phase is not Phase.UP:
-                    self._check_hope()
+                    check_hope(self._life, self._record)
                     await self._changed.heard()
         except TimeoutError:
-            last = f"; the last run ended with {self._last_exit}" if self._last_exit else ""
+            last = f"; the last run ended with {self._record.last_exit}" if self._record.last_exit else ""
             raise TimedOut(
                 f"the app was not ready within {patience_s:.0f} s{last}", hint="see what it says: wolverinectl logs"
             ) from None
-
-    def _check_hope(self) -> None:
-        """Raise when waiting for ready has become pointless."""
-        life = self._life
-        if life.held:
-            raise Conflict("a repair holds the app down", hint="it is started when the repair is done")
-        if life.phase is Phase.FAILED:
-            raise self._spawn_error or SpawnError(life.why)
-        if not life.wanted:
-            raise Conflict("the app was stopped meanwhile")
-        if shown(life) is AppState.CRASH_LOOP:
-            raise Conflict(f"the app crashes again and again: {life.why}", hint="see why: wolverinectl logs")
 
     async def _until_down(self) -> None:
         table = self._config.stop
@@ -471,20 +476,17 @@ class Supervisor:
                     await self._changed.heard()
         except TimeoutError:
             raise TimedOut(
-                f"the app does not end: {self._stuck_names()}",
+                f"the app does not end: {self._record.stuck_names}",
                 hint="it waits in the kernel, mostly for a disk or a network; nothing is started before it goes",
             ) from None
 
-    def _stuck_names(self) -> str:
-        names = (f"{one.name} (pid {one.pid}) in {one.wchan}" for one in self._stuck)
-        return ", ".join(names) or "its processes cannot be killed"
-
     # --- plumbing
 
-    def _go(self, work: Coroutine[Any, Any, None]) -> None:
+    def _go(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
+        return task
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
