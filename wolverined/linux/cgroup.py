@@ -20,8 +20,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
 
-from wolverined.errors import AccessDenied, Conflict
-from wolverined.linux import proc
+from wolverined.errors import AccessDenied, Conflict, SpawnError
+from wolverined.linux import limits, proc
+from wolverined.linux.handover import HandedCgroups
 from wolverined.linux.leaf import Leaf, LeafStats, Stuck
 
 _GONE = (errno.ENOENT, errno.ENODEV)  # the cgroup was removed before, or while, we looked
@@ -133,9 +134,20 @@ class CgroupLeaf:
         found = ((pid, proc.stuck_thread(pid)) for pid in self.pids())
         return [Stuck(pid=pid, name=thread[0], wchan=thread[1]) for pid, thread in found if thread]
 
+    def limit(self, to: limits.Limits) -> tuple[str, ...]:
+        """Set what it may use; the controllers that are wanting for that."""
+        return limits.hold(self.path, to)
+
     def oom_kills(self) -> int:
         """The counter of `memory.events`; 0 where the memory controller is not on."""
         return _field(proc.read(self.path / "memory.events"), "oom_kill") or 0
+
+    def watch_memory(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """Watch `memory.events`; nothing is told where the memory controller is not on."""
+        try:
+            return limits.Watch(self.path / "memory.events", changed).close
+        except OSError:
+            return _nothing
 
     def stats(self) -> LeafStats:
         """Memory, CPU and number of processes."""
@@ -143,6 +155,8 @@ class CgroupLeaf:
         memory = proc.read(self.path / "memory.current")
         return LeafStats(
             memory_bytes=int(memory) if memory else sum(map(proc.resident_bytes, pids)),
+            memory_max_bytes=limits.number(self.path / "memory.max"),
+            memory_peak_bytes=limits.number(self.path / "memory.peak"),
             cpu_usec=_field(proc.read(self.path / "cpu.stat"), "usage_usec"),
             processes=len(pids),
         )
@@ -167,12 +181,12 @@ class CgroupHierarchy:
     """
 
     contained = True
-    weaknesses: tuple[str, ...] = ()
 
     def __init__(
         self, directory: Path, *, own: str, locks: list[int], places: list[Path], spared: frozenset[str] = frozenset()
     ) -> None:
         self.directory = directory
+        self.weaknesses = limits.weaknesses(directory)
         self._own = own
         self._locks = locks
         self._places = places
@@ -198,6 +212,35 @@ class CgroupHierarchy:
             )
         path.mkdir()
         return self._leaf_at(path)
+
+    @classmethod
+    def resume(cls, handed: HandedCgroups) -> CgroupHierarchy:
+        """Take over what another program of this very process had; nothing is tried, locked or made."""
+        return cls(
+            Path(os.fsdecode(handed.directory)),
+            own=handed.own,
+            locks=list(handed.locks),
+            places=[Path(os.fsdecode(place)) for place in handed.places],
+            spared=frozenset(handed.spared),
+        )
+
+    def hand_over(self) -> HandedCgroups:
+        """What `resume` needs; all of it stays ours as long as there is no successor."""
+        return HandedCgroups(
+            directory=os.fsencode(self.directory),
+            own=self._own,
+            places=tuple(os.fsencode(place) for place in self._places),
+            spared=tuple(sorted(self._spared)),
+            locks=tuple(self._locks),
+        )
+
+    def adopt(self, name: str) -> CgroupLeaf:
+        """Take over a leaf that was here before us: it is no stale one any more."""
+        for leaf in self._stale:
+            if leaf.path == self.directory / name and leaf.path.is_dir():
+                self._stale.remove(leaf)
+                return leaf
+        raise SpawnError(f"the leaf {name} is not there")
 
     def stale(self) -> list[Leaf]:
         """The leaves that were here before us and still are."""
@@ -293,6 +336,10 @@ def _field(text: str | None, key: str) -> int | None:
         if name == key:
             return int(value)
     return None
+
+
+def _nothing() -> None:
+    """There is nothing to end."""
 
 
 def _flag(text: str | None, key: str) -> bool:

@@ -15,15 +15,18 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from itertools import starmap
 from pathlib import Path
 
 import msgspec
 
-from wolverined.errors import Conflict
+from wolverined.errors import Conflict, SpawnError
 from wolverined.linux import proc
+from wolverined.linux.handover import HandedGroup, HandedGroups
 from wolverined.linux.leaf import Leaf, LeafStats, Stuck
+from wolverined.linux.limits import WANTED, Limits
 from wolverined.linux.runtime import lock_state
 
 MARK = "WOLVERINE_LEAF"
@@ -32,6 +35,7 @@ WEAKNESSES = (
     "of a killed supervisor's tree, such a process with a cleared environment escapes the successor",
     "a program that forks without end can outrun the kill, which looks and kills in rounds",
     "nobody tells a death for want of memory from another SIGKILL, and memory and CPU are sums over processes",
+    "no limit holds: resources.memory_max_mb limits nothing",
     "that everything has ended is noticed by looking 50 times a second, not told by the kernel",
 )
 _RECORD = "processes.json"
@@ -148,9 +152,18 @@ class GroupLeaf:
         found = ((pid, proc.stuck_thread(pid)) for pid in self.pids())
         return [Stuck(pid=pid, name=thread[0], wchan=thread[1]) for pid, thread in found if thread]
 
+    def limit(self, to: Limits) -> tuple[str, ...]:
+        """Nothing can be held here; what a program's own limits could do would end it in other ways."""
+        wanted = (to.memory_bytes, to.processes or to.spared_processes)
+        return tuple(name for name, value in zip(WANTED, wanted, strict=True) if value is not None)
+
     def oom_kills(self) -> int:
         """Always 0: nobody counts here."""
         return 0
+
+    def watch_memory(self, changed: Callable[[], None]) -> Callable[[], None]:  # noqa: ARG002 - nobody counts here
+        """Nothing is ever told."""
+        return lambda: None
 
     def stats(self) -> LeafStats:
         """Memory as a sum of resident pages, CPU of those that live, and number of processes."""
@@ -173,23 +186,65 @@ class GroupHierarchy:
         name: The application's name.
         state_dir: Where `processes.json` is kept for a successor.
         reason: Why there is no cgroup, for the operator.
+        handed: What another program of this very process had: it is taken over.
     """
 
     contained = False
+    weaknesses: tuple[str, ...]
 
-    def __init__(self, name: str, *, state_dir: Path, reason: str) -> None:
-        self.weaknesses = (f"no cgroup for {name}: {reason}; so processes are found by looking", *WEAKNESSES)
+    def __init__(self, name: str, *, state_dir: Path, reason: str = "", handed: HandedGroups | None = None) -> None:
         self._record = state_dir / _RECORD
+        self._saved = b""
+        if handed is not None:
+            self._resume(handed)
+            return
+        self.weaknesses = (f"no cgroup for {name}: {reason}; so processes are found by looking", *WEAKNESSES)
         self._lock: int | None = lock_state(state_dir, name)
         seen, self._marks = _look({})
         # Whoever is our child before we adopt anyone was started by somebody else in this process.
         self._children = {pid for pid, process in seen.items() if process.ppid == os.getpid()}
-        self._saved = b""
         _become_subreaper(on=True)
         self._leaves = self._load()
         self._stale = [leaf for leaf in self._leaves if leaf.populated()]
         self._leaves = list(self._stale)
         self._save()
+
+    def _resume(self, handed: HandedGroups) -> None:
+        """Take over what another program of this very process had; it is the subreaper already."""
+        self.weaknesses = handed.weaknesses
+        self._lock = handed.lock
+        self._marks = {}
+        self._children = set(handed.children)
+        self._leaves = [
+            GroupLeaf(each.name, mark=each.mark, members=tuple(starmap(_Member, each.members)), hierarchy=self)
+            for each in handed.leaves
+        ]
+        self._stale = list(self._leaves)
+
+    def hand_over(self) -> HandedGroups:
+        """What a successor needs; all of it stays ours as long as there is no successor."""
+        assert self._lock is not None
+        return HandedGroups(
+            weaknesses=self.weaknesses,
+            leaves=tuple(
+                HandedGroup(
+                    name=leaf.name,
+                    mark=leaf.token,
+                    members=tuple(sorted((each.pid, each.start_ticks) for each in leaf.members)),
+                )
+                for leaf in self._leaves
+            ),
+            children=tuple(sorted(self._children)),
+            lock=self._lock,
+        )
+
+    def adopt(self, name: str) -> GroupLeaf:
+        """Take over a leaf that was here before us: it is no stale one any more."""
+        for leaf in self._stale:
+            if leaf.name == name and leaf in self._leaves:
+                self._stale.remove(leaf)
+                return leaf
+        raise SpawnError(f"the leaf {name} is not there")
 
     def leaf(self, name: str) -> GroupLeaf:
         """Make a leaf; a `Conflict` when one of that name still lives."""

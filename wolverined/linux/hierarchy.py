@@ -20,6 +20,7 @@ import msgspec
 from wolverined.errors import Conflict
 from wolverined.linux import proc
 from wolverined.linux.cgroup import CgroupHierarchy, remove_tree, switch_controllers
+from wolverined.linux.handover import HandedCgroups, HandedHierarchy
 from wolverined.linux.leaf import Hierarchy
 from wolverined.linux.runtime import check_name, lock_state
 
@@ -96,6 +97,15 @@ def open_hierarchy(name: str, *, state_dir: Path) -> Hierarchy:
         from wolverined.linux.group import GroupHierarchy  # noqa: PLC0415 - psutil comes with it
 
         return GroupHierarchy(name, state_dir=state_dir, reason=str(reason))
+
+
+def resume_hierarchy(handed: HandedHierarchy, *, name: str, state_dir: Path) -> Hierarchy:
+    """The place for leaves that another program of this very process had; its locks come with it."""
+    if isinstance(handed, HandedCgroups):
+        return CgroupHierarchy.resume(handed)
+    from wolverined.linux.group import GroupHierarchy  # noqa: PLC0415 - psutil comes with it
+
+    return GroupHierarchy(name, state_dir=state_dir, handed=handed)
 
 
 def open_cgroup_hierarchy(name: str, *, state_dir: Path) -> CgroupHierarchy:

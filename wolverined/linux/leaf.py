@@ -7,10 +7,13 @@ had. Callers hold only these protocols, and read `contained` when the difference
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import msgspec
+
+from wolverined.linux.handover import HandedHierarchy
+from wolverined.linux.limits import Limits
 
 
 class Stuck(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,10 +28,13 @@ class LeafStats(msgspec.Struct, frozen=True, kw_only=True):
     """What a leaf uses. None: not known here.
 
     `memory_bytes` is the kernel's account of the cgroup where the memory controller is on, else the sum
-    of resident pages (which counts shared pages once for each process).
+    of resident pages (which counts shared pages once for each process). `memory_max_bytes` is the limit of
+    this leaf, `memory_peak_bytes` the most that it ever used.
     """
 
     memory_bytes: int | None = None
+    memory_max_bytes: int | None = None
+    memory_peak_bytes: int | None = None
     cpu_usec: int | None = None
     processes: int | None = None
 
@@ -87,8 +93,16 @@ class Leaf(Protocol):
         """The processes in it that are in uninterruptible sleep, which even SIGKILL must wait for."""
         ...
 
+    def limit(self, to: Limits) -> tuple[str, ...]:
+        """Set what it may use, before anything runs in it; the names of what cannot be held here."""
+        ...
+
     def oom_kills(self) -> int:
         """How many processes of it the kernel has killed for want of memory; 0 where nobody counts."""
+        ...
+
+    def watch_memory(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """Have `changed` called in the running loop when `oom_kills` may have grown; the result ends that."""
         ...
 
     def stats(self) -> LeafStats:
@@ -115,6 +129,14 @@ class Hierarchy(Protocol):
 
     def leaf(self, name: str) -> Leaf:
         """Make a leaf; a `Conflict` when one of that name is still alive."""
+        ...
+
+    def adopt(self, name: str) -> Leaf:
+        """Take over a leaf of a predecessor in this process; it is no stale one then. SpawnError: it is not there."""
+        ...
+
+    def hand_over(self) -> HandedHierarchy:
+        """What a successor in this process needs to go on with the same places."""
         ...
 
     def stale(self) -> list[Leaf]:
