@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from wolverined.daemon.desk import Desk
+from wolverined.daemon.hints import Hints
 from wolverined.daemon.narrator import Narrator
 from wolverined.daemon.service import Service
 from wolverined.errors import SpawnError
@@ -60,6 +61,7 @@ class Listener:
         self.desk: Desk | None = None
         self.dispatcher: Dispatcher | None = None
         self.service: Service | None = None
+        self.hints: Hints | None = None
         self.on_start: Callable[[], None] = _nothing
         self.hear_reports: Callable[[], None] = _nothing
 
@@ -147,8 +149,10 @@ class Listener:
             self.desk.app_ready()
 
     def line(self, line: LogLine) -> None:
-        """Keep and tell one line of the app."""
+        """Keep and tell one line of the app, and what it may mean for the operator."""
         self._narrator.line(line)
+        if self.hints is not None:
+            self.hints.heard(line.text, line.generation)
 
     def probe_failed(self, kind: IncidentKind, detail: str) -> None:
         """A hang, or a start that took longer than its grace, is an incident."""

@@ -17,10 +17,12 @@ from typing import Any
 from wolverined import __version__
 from wolverined.clock import Clock, SystemClock
 from wolverined.control.access import Access, machine_groups
+from wolverined.control.listener import adopt
 from wolverined.control.server import SOCKET_NAME, Server
 from wolverined.daemon import standing
 from wolverined.daemon.desk import Desk
 from wolverined.daemon.faults import Faults
+from wolverined.daemon.hints import Hints
 from wolverined.daemon.inforce import InForce
 from wolverined.daemon.instance import Daemon
 from wolverined.daemon.knowledge import Secrets
@@ -37,7 +39,7 @@ from wolverined.linux import proc
 from wolverined.linux.credentials import Credentials
 from wolverined.linux.hierarchy import parse_own_cgroup
 from wolverined.linux.leaf import Hierarchy
-from wolverined.linux.notify import open_notifier
+from wolverined.linux.notify import kept_for_us, open_notifier
 from wolverined.sense.probes import ProberFactory
 from wolverined.sense.reports import ReportServer
 from wolverined.store import Store
@@ -114,6 +116,8 @@ class _Composition:
         notifier = open_notifier()
         stack.callback(notifier.close)
         self._service = Service(notifier)
+        self._beating = asyncio.create_task(self._service.beat(self._store.settle))
+        stack.push_async_callback(_end, self._beating)
 
     async def _build_supervision(self, stack: contextlib.AsyncExitStack) -> None:
         self._listener = Listener(
@@ -134,6 +138,7 @@ class _Composition:
         stack.push_async_callback(self._supervisor.close)
         self._listener.on_start = self._secrets.learn
         self._listener.service = self._service
+        self._listener.hints = Hints(name=self._setting.name, narrator=self._narrator, app=self._who_and_where)
         self._reports = ReportServer(
             self._place.app / "report.sock",
             app_uid=self._credentials.uid,
@@ -201,8 +206,11 @@ class _Composition:
             in_app_tree=lambda pid: _is_ours(self._hierarchy, pid),
             groups=machine_groups(),
         )
-        server = Server(daemon, setting.runtime_dir / SOCKET_NAME, access)
-        await server.start()
+        kept = self._service.keep_control if setting.restarted else None
+        path = setting.runtime_dir / SOCKET_NAME
+        server = Server(daemon, path, access, kept=kept)
+        fd = self._service.kept_control(kept_for_us())
+        await server.start(adopt(fd, path) if fd is not None else None)
         stack.push_async_callback(server.close)
         self._main_line = MainLine(
             supervisor=self._supervisor,
@@ -225,9 +233,9 @@ class _Composition:
             asyncio.create_task(self._supervisor.run()),
             asyncio.create_task(self._main_line.run()),
             asyncio.create_task(ended.wait()),
-            asyncio.create_task(self._service.beat(self._store.settle)),
         ]
-        done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
+        # The beat goes on until all is taken down: the manager is asked for the time that it takes.
+        done, _ = await asyncio.wait([*work, self._beating], return_when=asyncio.FIRST_COMPLETED)
         self._service.stopping()
         self._narrator.tell("daemon.stopping", "wolverined ends, and the app with it")
         for task in work:
@@ -254,6 +262,10 @@ class _Composition:
             runtime_dir=self._setting.runtime_dir,
             base=self._setting.environ,
         )
+
+    def _who_and_where(self) -> tuple[str, str]:
+        app = self._force.config.app
+        return app.user, str(app.directory)
 
     def _role_plan(self, role: str) -> Opening:
         """How a role is had, by the configuration in force when it is asked for."""
@@ -285,6 +297,11 @@ class _Composition:
         where = self._setting.endpoint(config)
         sends = f"source may be sent to {where}" if where else "no source leaves this machine"
         self._narrator.tell("daemon.policy", f"heal.policy is {config.heal.policy.value}; {sends}")
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def _is_ours(hierarchy: Hierarchy, pid: int) -> bool:
