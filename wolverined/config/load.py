@@ -69,7 +69,7 @@ def parse(text: str, *, origin: Path, facts: Facts | None = None) -> Loaded:
         ConfigError: As `load` does.
     """
     raw, problems = read_toml(text, origin=origin)
-    tables = _shape(raw, problems)
+    tables = shape(raw, problems)
     loaded = meaning.check(tables, problems=problems, origin=origin, facts=facts)
     refuse(problems, origin=origin)
     return loaded
@@ -153,8 +153,8 @@ def decode(data: bytes, *, origin: Path) -> str:
         raise ConfigError(f"{origin} line {line}: not UTF-8", hint="save the file as UTF-8") from error
 
 
-def _shape(raw: dict[str, Any], problems: Problems) -> dict[str, msgspec.Struct]:
-    """Convert table by table and key by key."""
+def shape(raw: dict[str, Any], problems: Problems) -> dict[str, msgspec.Struct]:
+    """Convert table by table and key by key; what is missing or wrong is stood in for."""
     known = {field.name: field for field in fields(schema.Config)}
     for name, value in raw.items():
         if name not in known:

@@ -58,15 +58,15 @@ def check(
 
 
 def _check_app(app: AppTable, problems: Problems, *, base: Path) -> AppTable:
-    directory = _absolute(app.directory, base)
+    directory = absolute(app.directory, base)
     there = False
     if not problems.has("app.directory"):
-        why = _no_directory(directory)
+        why = no_directory(directory)
         there = not why
         if why:
             problems.add("app.directory", f"app.directory {directory} {why}", "write the directory of the application")
     if not problems.has("app.command"):
-        _check_command(app, directory if there else None, problems)
+        check_command(app, directory if there else None, problems)
     _check_port(app, problems)
     user = _check_user(app, directory if there else None, problems)
     environment_file = _check_environment_file(app, base, problems)
@@ -76,21 +76,22 @@ def _check_app(app: AppTable, problems: Problems, *, base: Path) -> AppTable:
 def _told_app(app: AppTable, facts: Facts, problems: Problems, *, base: Path) -> AppTable:
     """As `_check_app`, without a look at anything of the app's; `environment_file` becomes the copy that was made."""
     if not app.command or not app.command[0]:
-        _check_command(app, None, problems)
+        check_command(app, None, problems)
     _check_port(app, problems)
     user = "" if problems.has("app.user") else facts.user or app.user
     if user and (entry := _named(user, problems)) is not None:
         _refuse_root(app, entry.pw_uid, f"{app.directory} belongs to root", problems)
-    environment_file = app.environment_file and Path(facts.environment or _absolute(app.environment_file, base))
-    directory = _absolute(app.directory, base)
+    environment_file = app.environment_file and Path(facts.environment or absolute(app.environment_file, base))
+    directory = absolute(app.directory, base)
     return msgspec.structs.replace(app, directory=directory, user=user, environment_file=environment_file)
 
 
-def _absolute(path: Path, base: Path) -> Path:
+def absolute(path: Path, base: Path) -> Path:
+    """What a path of the file means; `base` is where the file lies."""
     return Path(os.path.normpath(Path(base).absolute() / path))
 
 
-def _no_directory(path: Path) -> str:
+def no_directory(path: Path) -> str:
     """Why `path` cannot be used as a directory; "" when it can."""
     try:
         mode = path.stat().st_mode
@@ -101,7 +102,8 @@ def _no_directory(path: Path) -> str:
     return "" if stat.S_ISDIR(mode) else "is not a directory"
 
 
-def _check_command(app: AppTable, directory: Path | None, problems: Problems) -> None:
+def check_command(app: AppTable, directory: Path | None, problems: Problems) -> None:
+    """Look for the program of the command; `directory` is the app's, None when that is not there."""
     program = app.command[0] if app.command else ""
     if not program:
         problems.add("app.command", "app.command is empty", 'write command = ["node", "server/index.js"]')
@@ -234,7 +236,7 @@ def _check_heal(heal: HealTable, app: AppTable, problems: Problems, warnings: li
     if problems.has("app.directory") or problems.has("heal.source") or _outside(heal, app, problems):
         return heal
     source = Path(os.path.normpath(app.directory / heal.source))
-    if why := _no_directory(source):
+    if why := no_directory(source):
         problems.add("heal.source", f"heal.source {source} {why}", "write a path below app.directory")
         return heal
     return _check_apply_as(heal, source, problems, warnings)

@@ -8,6 +8,7 @@ as the stranger hands him what he has.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -40,6 +41,17 @@ def as_user(who: Credentials) -> Iterator[None]:
         os.setgroups(groups)
 
 
+def read_of_root(way: Way, *, most: int) -> bytes:
+    """The bytes of a file that root alone decides about, at most one more than `most`.
+
+    Raises:
+        OSError: It cannot be opened, is no regular file, or others decide too.
+    """
+    if not way.is_roots:
+        raise PermissionError(errno.EPERM, "others than root can change it", str(way.target))
+    return _read(way.target, most)
+
+
 def read_bounded(way: Way, path: Path, *, most: int, who: Credentials) -> bytes:
     """The bytes of a file, at most one more than `most`: with root's rights where root alone decides, else as `who`.
 
@@ -47,7 +59,7 @@ def read_bounded(way: Way, path: Path, *, most: int, who: Credentials) -> bytes:
         OSError: It cannot be opened, or is no regular file.
     """
     if way.is_roots:
-        return _read(way.target, most)
+        return read_of_root(way, most=most)
     with as_user(who):
         return _read(path, most)
 
@@ -56,7 +68,7 @@ def _read(path: Path, most: int) -> bytes:
     fd = os.open(path, _READ)
     with open(fd, "rb", buffering=0) as file:  # noqa: PTH123 - a descriptor
         if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError(0, "no regular file")
+            raise OSError(errno.EINVAL, "no regular file")
         data = b""
         while len(data) <= most and (part := file.read(most + 1 - len(data))):
             data += part

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: MIT
+"""Prepares one application, and forgets one: the facts, the copy of its environment, the spool, the walls.
+
+Only a configuration that cannot be used keeps an application from starting. Whatever else fails here makes
+heals weaker, and is told as that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from wolverined.config import ai, facts
+from wolverined.config.facts import Facts
+from wolverined.errors import WolverineError
+from wolverined.linux.credentials import Credentials, group_id
+from wolverined.prepare import trial
+from wolverined.prepare.adviser import adviser_walls, model_of
+from wolverined.prepare.dropins import UNITS, Walls, daemon_reload, lay, reload_units
+from wolverined.prepare.look import OWN, Seen, look
+
+SPOOL_GROUP = "wolverine-spool"
+
+
+class Places(msgspec.Struct, frozen=True, kw_only=True):
+    """Where everything lies, and how PID 1 is told."""
+
+    etc: Path = Path("/etc/wolverine")
+    prepared: Path = facts.PREPARED
+    spool: Path = Path("/var/spool/wolverine")
+    units: Path = UNITS
+    reload: Callable[[], None] = daemon_reload
+
+
+def prepare(name: str, places: Places) -> Facts:
+    """Do all of it for `name`; give what was left for the supervisor.
+
+    Raises:
+        OSError: Not even the facts can be left.
+    """
+    own = Credentials.of_user(OWN)
+    _make_directory(facts.directory_of(name, prepared=places.prepared), uid=0, gid=own.gid, mode=0o750)
+    copy = facts.environment_of(name, prepared=places.prepared)
+    seen = look(places.etc / f"{name}.toml", environment=copy)
+    told = seen.facts if seen.config is None else _beside(name, seen, places, own)
+    if seen.config is not None:
+        # A refused configuration leaves the copy: one that is in force may still need it.
+        if seen.environment is None:
+            copy.unlink(missing_ok=True)
+        else:
+            facts.replace(copy, seen.environment, group=own.gid)
+    facts.write(name, told, prepared=places.prepared, group=own.gid)
+    return told
+
+
+def forget(name: str, places: Places) -> None:
+    """Remove what was prepared for `name`; the spool stays when there is something in it.
+
+    Raises:
+        OSError: It cannot be removed.
+    """
+    if lay(name, (), units=places.units):
+        places.reload()
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(facts.directory_of(name, prepared=places.prepared))
+    with contextlib.suppress(OSError):
+        (places.spool / name).rmdir()
+
+
+def _beside(name: str, seen: Seen, places: Places, own: Credentials) -> Facts:
+    """Lay down what is beside the configuration; give its facts with all that came of it."""
+    assert seen.config is not None
+    model = model_of(name, directory=places.etc / "ai")
+    weak = [*model.weaknesses, *_without_effect(seen, name), *_spool(name, places.spool, own)]
+    tried = _walls_of_trial(name, seen)
+    trouble = _install(name, (adviser_walls(name, model), tried), places)
+    weak += [*tried.weaknesses, *([trouble] if trouble else [])]
+    return msgspec.structs.replace(
+        seen.facts,
+        ai=bool(model.key),
+        ai_base_url=model.url,
+        ai_file=model.file,
+        trial=tried.trouble or trouble,
+        weaknesses=tuple(weak),
+    )
+
+
+def _without_effect(seen: Seen, name: str) -> list[str]:
+    """Keys of `[ai]` that only `wolverined run` takes from the configuration."""
+    assert seen.config is not None
+    table = seen.config.ai
+    keys = [key for key in ("base_url", "models", "prices") if getattr(table, key) != getattr(type(table)(), key)]
+    where = ai.candidates(name)[0]
+    return [f"[ai] {key} has no effect under systemd: write it into {where}, as root" for key in keys]
+
+
+def _walls_of_trial(name: str, seen: Seen) -> Walls:
+    assert seen.config is not None
+    assert seen.app is not None
+    try:
+        return trial.walls(name, seen.config, app=seen.app)
+    except (WolverineError, OSError) as error:
+        return Walls(trouble=f"no walls for a trial: {error}")
+
+
+def _install(name: str, walls: tuple[Walls, ...], places: Places) -> str:
+    """Have PID 1 know these drop-ins; "" when it does, else what is in the way."""
+    stamp = facts.directory_of(name, prepared=places.prepared) / "walls"
+    dropins = [dropin for each in walls for dropin in each.dropins]
+    known = facts.digest_of(msgspec.json.encode(sorted((dropin.unit, dropin.text) for dropin in dropins))).encode()
+    try:
+        changed = lay(name, dropins, units=places.units)
+        since = time.monotonic_ns()
+        # Without the stamp somebody was killed between writing and reloading.
+        if not changed and stamp.is_file() and stamp.read_bytes() == known:
+            return ""
+        stamp.unlink(missing_ok=True)
+        reload_units(since=since, prepared=places.prepared, reload=places.reload)
+        facts.replace(stamp, known)
+    except (OSError, WolverineError) as error:
+        return f"adviser and trial have no walls of this app's ({error}); `systemctl daemon-reload`, and start it again"
+    return ""
+
+
+def _spool(name: str, spool: Path, own: Credentials) -> list[str]:
+    """Make the directory where heartbeats wait; what is in the way, if anything is."""
+    group = group_id(SPOOL_GROUP)
+    if group is None:
+        return [f"heartbeats cannot wait on disk: there is no group {SPOOL_GROUP}; run systemd-sysusers"]
+    try:
+        _make_directory(spool / name, uid=own.uid, gid=group, mode=0o2770)
+    except OSError as error:
+        return [f"heartbeats cannot wait on disk: {spool / name}: {error.strerror}; make {spool} root's, 0755"]
+    return []
+
+
+def _make_directory(path: Path, *, uid: int, gid: int, mode: int) -> None:
+    """Make a directory in one of root's, or correct it: everything is done to what was opened."""
+    parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path.name, 0o700, dir_fd=parent)
+        fd = os.open(path.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        try:
+            found = os.fstat(fd)
+            if (found.st_uid, found.st_gid) != (uid, gid):
+                os.fchown(fd, uid, gid)  # before the mode, whose set-group-ID bit it would clear: chown(2)
+            if stat.S_IMODE(os.fstat(fd).st_mode) != mode:
+                os.fchmod(fd, mode)
+        finally:
+            os.close(fd)
+    finally:
+        os.close(parent)
