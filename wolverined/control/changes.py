@@ -33,6 +33,22 @@ class _Kept(msgspec.Struct):
     key: _Key | None = None
 
 
+class HandedChange(msgspec.Struct, frozen=True, kw_only=True):
+    """One operation as a successor in this process needs it; `uid` and `key` are of its Idempotency-Key, if any."""
+
+    change: Change
+    args: dict[str, Any]
+    uid: int | None = None
+    key: str = ""
+
+
+class HandedChanges(msgspec.Struct, frozen=True, kw_only=True):
+    """All operations that are known, the oldest first, and how many there ever were."""
+
+    count: int
+    kept: tuple[HandedChange, ...]
+
+
 class Changes:
     """The operations of one daemon.
 
@@ -59,6 +75,7 @@ class Changes:
         self._kept: dict[str, _Kept] = {}
         self._keys: dict[_Key, str] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._cut_short = asyncio.Event()
 
     def submit(
         self, action: str, work: Work, *, uid: int, args: Mapping[str, Any] | None = None, idempotency_key: str = ""
@@ -88,18 +105,55 @@ class Changes:
         return self._of(change_id).change
 
     async def wait(self, change_id: str, timeout_s: float) -> Change:
-        """The change once it has ended, or as it stands after `timeout_s`."""
+        """The change once it has ended, or as it stands after `timeout_s` or when waits are cut short."""
         kept = self._of(change_id)
+        waits = {asyncio.ensure_future(kept.ended.wait()), asyncio.ensure_future(self._cut_short.wait())}
         try:
-            async with asyncio.timeout(timeout_s):
-                await kept.ended.wait()
-        except TimeoutError:
-            pass  # the caller sees by the state that it still runs
+            # The caller sees by the state whether it still runs.
+            await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
         return kept.change
+
+    def cut_short(self, *, on: bool) -> None:
+        """Let nobody wait, now or later, until this is called again with `on` false."""
+        (self._cut_short.set if on else self._cut_short.clear)()
+
+    def note(self, change_id: str, result: dict[str, Any]) -> None:
+        """Say of a change under way how it is going; its end replaces that."""
+        kept = self._of(change_id)
+        if kept.change.state is ChangeState.DOING:
+            kept.change = msgspec.structs.replace(kept.change, result=result)
 
     def doing(self) -> tuple[Change, ...]:
         """The changes under way, the oldest first."""
         return tuple(self._kept[change_id].change for change_id in self._tasks)
+
+    def hand_over(self) -> HandedChanges:
+        """What a successor needs to know all of them."""
+        kept = (
+            HandedChange(change=each.change, args=each.args, uid=each.key.uid, key=each.key.key)
+            if each.key is not None
+            else HandedChange(change=each.change, args=each.args)
+            for each in self._kept.values()
+        )
+        return HandedChanges(count=self._count, kept=tuple(kept))
+
+    def adopt(self, handed: HandedChanges, *, conclude: Callable[[Change], Change]) -> None:
+        """Know what a predecessor knew; `conclude` gives the end of each that was under way."""
+        self._count = handed.count
+        for each in handed.kept:
+            change = each.change
+            if change.state is ChangeState.DOING:
+                change = msgspec.structs.replace(conclude(change), ended_at=self._clock.wall())
+            key = _Key(each.uid, each.key) if each.uid is not None else None
+            ended = asyncio.Event()
+            ended.set()
+            self._kept[change.id] = _Kept(change=change, args=each.args, ended=ended, key=key)
+            if key is not None:
+                self._keys[key] = change.id
 
     async def close(self) -> None:
         """Cancel what is under way; each such change ends as failed."""

@@ -47,15 +47,25 @@ def line_of(kind: str, record: msgspec.Struct) -> bytes:
 
 
 def note(kind: str, **fields: int) -> bytes:
-    """One NDJSON line that is no record: start, heartbeat, dropped, reset."""
+    """One NDJSON line that is no record: start, heartbeat, dropped, reset, again."""
     return msgspec.json.encode({"type": kind, **fields}) + b"\n"
 
 
-async def follow(*, source: Source, cursor: int, send: Send, gone: asyncio.Event, heartbeat_s: float) -> None:
+async def follow(
+    *,
+    source: Source,
+    cursor: int,
+    send: Send,
+    gone: asyncio.Event,
+    heartbeat_s: float,
+    paused: asyncio.Event | None = None,
+) -> None:
     """Send every record after `cursor` as it comes, until the peer has gone.
 
-    The first line is `start` with the cursor; a silence of `heartbeat_s` sends `heartbeat`.
+    The first line is `start` with the cursor; a silence of `heartbeat_s` sends `heartbeat`. When `paused` is set
+    the stream ends with `again` and a cursor: whoever asks for what follows that misses nothing.
     """
+    paused = paused or asyncio.Event()
     if cursor > source.newest():
         # The client's cursor is of a life of the daemon whose records were lost: begin anew, and say so.
         cursor = 0
@@ -63,7 +73,10 @@ async def follow(*, source: Source, cursor: int, send: Send, gone: asyncio.Event
     await send(note("start", cursor=cursor))
     while not gone.is_set():
         cursor = await _send_kept(source=source, cursor=cursor, send=send)
-        if not await _grown(source=source, cursor=cursor, gone=gone, timeout_s=heartbeat_s):
+        if paused.is_set():
+            await send(note("again", cursor=cursor))
+            return
+        if not await _grown(source=source, cursor=cursor, ends=(gone, paused), timeout_s=heartbeat_s):
             await send(note("heartbeat", cursor=cursor))
 
 
@@ -83,9 +96,9 @@ async def _send_kept(*, source: Source, cursor: int, send: Send) -> int:
     return cursor
 
 
-async def _grown(*, source: Source, cursor: int, gone: asyncio.Event, timeout_s: float) -> bool:
-    """Wait for a record, the peer's going, or the time of a heartbeat (then False)."""
-    waits = {asyncio.ensure_future(source.grown(cursor)), asyncio.ensure_future(gone.wait())}
+async def _grown(*, source: Source, cursor: int, ends: tuple[asyncio.Event, ...], timeout_s: float) -> bool:
+    """Wait for a record, an end, or the time of a heartbeat (then False)."""
+    waits = {asyncio.ensure_future(wait) for wait in (source.grown(cursor), *(end.wait() for end in ends))}
     try:
         done, _ = await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
     finally:

@@ -107,6 +107,11 @@ class HttpWire:
         await self._send(h11.EndOfMessage(), stall_s=self._limits.idle_s)
 
     @property
+    def idle(self) -> bool:
+        """Whether the peer is between two requests, as far as anything of it has been read."""
+        return self._conn.their_state is h11.IDLE and not self._conn.trailing_data[0] and self._wire.empty
+
+    @property
     def answerable(self) -> bool:
         """Whether no answer to the request at hand was begun."""
         return self._conn.our_state in (h11.IDLE, h11.SEND_RESPONSE)

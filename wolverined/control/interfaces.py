@@ -83,7 +83,7 @@ class Instance(Protocol):
         ...
 
     def submit(self, action: str, args: dict[str, Any], *, peer: Peer, idempotency_key: str) -> Change:
-        """Begin an operation: start stop restart reload heal hold approve reject rollback restore.
+        """Begin an operation: start stop restart reload reexec heal hold approve reject rollback restore.
 
         `control.changes.Changes` does the bookkeeping (ids, replay of a key). Raises NotFound or
         Conflict when it can be known at once that nothing would be done.

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 
@@ -14,17 +15,22 @@ BACKLOG = 128
 MODE = 0o666  # anyone may connect; who may be answered is decided at accept
 
 
-def listen(path: Path) -> socket.socket:
+def listen(path: Path, *, claimed: bool = False) -> socket.socket:
     """A non-blocking listening socket at `path`, mode 0666.
 
     It gets its mode between bind and listen: until it listens nobody can connect, so there is no
     moment in which the mode is wrong and matters.
 
+    Args:
+        path: Where.
+        claimed: The place is known to be ours: what answers there is a predecessor's socket that a service
+            manager still holds.
+
     Raises:
         Conflict: A living daemon answers there.
         SpawnError: The directory is missing or not ours.
     """
-    if _answers(path):
+    if not claimed and _answers(path):
         raise Conflict(f"another wolverined answers on {path}", hint="stop it first, or choose another --runtime-dir")
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
     try:
@@ -40,6 +46,32 @@ def listen(path: Path) -> socket.socket:
             hint="the directory must exist and belong to the user that runs wolverined",
         ) from error
     return sock
+
+
+def adopt(fd: int, path: Path) -> socket.socket | None:
+    """Take over a listening socket of our predecessor, with those who wait in its queue.
+
+    Args:
+        fd: Its descriptor, which is ours from now on.
+        path: Where it should listen.
+
+    Returns:
+        The socket; None (and `fd` is closed) when it is another thing, or nobody can find it at `path` any more.
+    """
+    try:
+        sock = socket.socket(fileno=fd)
+    except OSError:
+        os.close(fd)  # no socket at all
+        return None
+    try:
+        listens = sock.family == socket.AF_UNIX and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        if listens and sock.getsockname() == str(path) and path.is_socket():
+            sock.setblocking(False)
+            return sock
+    except OSError:
+        pass  # whatever it is, it is not what we left
+    sock.close()
+    return None
 
 
 def withdraw(path: Path, inode: tuple[int, int, int] | None) -> None:

@@ -11,6 +11,7 @@ import asyncio
 import errno
 import socket
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,20 @@ AUDIT_EVERY_S = 60.0
 AUDIT_KEPT = 1024
 
 
+class HandedServer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a successor in this process serves on with.
+
+    Attributes:
+        listener: The file descriptor of the listening socket, with whoever waits to be accepted.
+        inode: What tells the socket's path from another that is put there later.
+        connections: The file descriptors of connections between two requests.
+    """
+
+    listener: int
+    inode: tuple[int, int, int] | None
+    connections: tuple[int, ...]
+
+
 class Server:
     """The control socket of one instance.
 
@@ -50,6 +65,8 @@ class Server:
         access: Who may.
         limits: Sizes and times; tests shorten them.
         clock: For how often a denial is recorded.
+        kept: Told the descriptor that is listened on each time that there is a new one, so that a service manager
+            can keep it for a successor; None: nobody does.
     """
 
     def __init__(
@@ -60,6 +77,7 @@ class Server:
         *,
         limits: Limits | None = None,
         clock: Clock | None = None,
+        kept: Callable[[int], None] | None = None,
     ) -> None:
         self._instance = instance
         self._path = socket_path
@@ -67,32 +85,76 @@ class Server:
         self._limits = limits or Limits()
         self._listener: socket.socket | None = None
         self._inode: tuple[int, int, int] | None = None
-        self._served: dict[asyncio.Task[None], Level] = {}
+        self._served: dict[asyncio.Task[None], _Connection] = {}
+        self._paused = asyncio.Event()
+        self._turned = asyncio.Event()  # a connection has ended, or has come to the end of a request
         self._denials = _Throttle(clock or SystemClock())
+        self._kept = kept
 
-    async def start(self) -> None:
-        """Listen. Raises Conflict or SpawnError (see `listener.listen`)."""
-        self._listener = listen(self._path)
+    async def start(self, inherited: socket.socket | None = None) -> None:
+        """Listen, or go on listening where a predecessor did. Raises Conflict or SpawnError (see `listener.listen`)."""
+        self._listener = inherited or listen(self._path, claimed=self._kept is not None)
         self._inode = identity(self._path)
+        if self._kept is not None:
+            self._kept(self._listener.fileno())
         self._resume_accepting()
+
+    async def adopt(self, handed: HandedServer) -> None:
+        """Serve on where a predecessor in this process stopped."""
+        self._listener = socket.socket(fileno=handed.listener)
+        self._inode = handed.inode
+        self._resume_accepting()
+        for fd in handed.connections:
+            self._admit(socket.socket(fileno=fd))
+
+    async def pause(self, *, within_s: float) -> None:
+        """Accept nobody, end what has no end of its own, and let what is being answered be answered.
+
+        Whoever connects meanwhile waits in the kernel for `resume`, or for a successor. Returns when every
+        connection is between two requests, or after `within_s`.
+        """
+        self._paused.set()
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
+        try:
+            async with asyncio.timeout(within_s):
+                while not all(connection.idle for connection in self._served.values()):
+                    self._turned.clear()
+                    await self._turned.wait()
+        except TimeoutError:
+            pass  # somebody sends half a request, or does not take its answer: a successor does not know it
+
+    def resume(self) -> None:
+        """There is no successor: go on."""
+        self._paused.clear()
+        for connection in self._served.values():
+            connection.go_on()
+        self._resume_accepting()
+
+    def hand_over(self) -> HandedServer:
+        """What a successor needs; nothing more is read from anybody before `resume`."""
+        assert self._listener is not None
+        idle = [connection.hold() for connection in self._served.values() if connection.idle]
+        return HandedServer(listener=self._listener.fileno(), inode=self._inode, connections=tuple(idle))
 
     def there(self) -> bool:
         """Whether the socket that we listen on can still be found."""
         return self._inode is not None and identity(self._path) == self._inode
 
     async def close(self) -> None:
-        """Stop listening, end every connection, remove the socket."""
+        """Stop listening, end every connection, and remove the socket, unless it is kept for a successor."""
         if self._listener is not None:
             asyncio.get_running_loop().remove_reader(self._listener)
             self._listener.close()
             self._listener = None
-            withdraw(self._path, self._inode)
+            if self._kept is None:
+                withdraw(self._path, self._inode)
         for task in self._served:
             task.cancel()
         await asyncio.gather(*self._served, return_exceptions=True)
 
     def _resume_accepting(self) -> None:
-        if self._listener is not None:
+        if self._listener is not None and not self._paused.is_set():
             asyncio.get_running_loop().add_reader(self._listener, self._accept_some)
 
     def _accept_some(self) -> None:
@@ -124,26 +186,30 @@ class Server:
             self._deny(peer, standing.reason, what="connect")
             _turn_away(sock, 403, "access-denied", standing.reason, standing.hint)
             return
-        held = Counter(self._served.values())
+        held = Counter(connection.level for connection in self._served.values())
         if held.total() >= self._limits.connections or (
             standing.level is Level.VIEW and held[Level.VIEW] >= self._limits.view_connections
         ):
             _turn_away(sock, 503, "busy", "too many connections to the control socket", "try again")
             return
-        task = asyncio.ensure_future(self._serve(sock, peer, standing))
-        self._served[task] = standing.level
+        connection = _Connection(standing.level)
+        task = asyncio.ensure_future(self._serve(sock, peer, standing, connection))
+        self._served[task] = connection
         task.add_done_callback(partial(self._forget, sock))
 
     def _forget(self, sock: socket.socket, task: asyncio.Task[None]) -> None:
         self._served.pop(task, None)
+        self._turned.set()
         sock.close()  # for the task that was cancelled before it could take the socket
 
-    async def _serve(self, sock: socket.socket, peer: Peer, standing: Standing) -> None:
+    async def _serve(self, sock: socket.socket, peer: Peer, standing: Standing, connection: _Connection) -> None:
         wire = await Wire.over(sock)
         http = HttpWire(wire, limits=self._limits)
+        connection.serves(wire, http)
         try:
+            self._turned.set()
             while await self._exchange(http, wire, peer, standing):
-                pass
+                self._turned.set()
         except (ConnectionError, TimeoutError):
             pass  # the peer went, or does not take its answer: there is nobody left to tell
         finally:
@@ -202,6 +268,7 @@ class Server:
                     send=http.chunk,
                     gone=wire.gone,
                     heartbeat_s=self._limits.heartbeat_s,
+                    paused=self._paused,
                 )
                 await http.end_stream()
 
@@ -210,6 +277,34 @@ class Server:
             return
         fields: dict[str, Any] = {"uid": peer.uid, "pid": peer.pid, "what": what, "more": missed}
         self._instance.audit("audit.denied", reason, fields)
+
+
+class _Connection:
+    """One connection, as far as the server must know it; `level` is its peer's."""
+
+    def __init__(self, level: Level) -> None:
+        self.level = level
+        self._wire: Wire | None = None
+        self._http: HttpWire | None = None
+
+    def serves(self, wire: Wire, http: HttpWire) -> None:
+        """It has been taken into the loop."""
+        self._wire, self._http = wire, http
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing of a request has been read that is not answered."""
+        return self._http is not None and self._http.idle
+
+    def hold(self) -> int:
+        """Read no more; its file descriptor."""
+        assert self._wire is not None
+        return self._wire.hold()
+
+    def go_on(self) -> None:
+        """Read again."""
+        if self._wire is not None:
+            self._wire.go_on()
 
 
 class _Throttle:

@@ -80,6 +80,23 @@ class Wire(asyncio.BufferedProtocol):
         """Called by asyncio: the peer has caught up."""
         self._writable.set()
 
+    @property
+    def empty(self) -> bool:
+        """Whether the connection is alive in both directions and everything that was read has been received."""
+        return not (self._pending or self._ended or self.gone.is_set())
+
+    def hold(self) -> int:
+        """Leave in the kernel what comes from now on; gives the file descriptor, which stays ours."""
+        assert self._transport is not None
+        self._transport.pause_reading()
+        fd: int = self._transport.get_extra_info("socket").fileno()
+        return fd
+
+    def go_on(self) -> None:
+        """Read again."""
+        if self._transport is not None and not self._transport.is_closing() and not self._ended:
+            self._transport.resume_reading()
+
     async def receive(self) -> bytes:
         """The next bytes, at most some 32 KiB of them; empty at the end."""
         if not self._pending and not self._ended:

@@ -61,6 +61,29 @@ class Counts(msgspec.Struct):
     hung_up: int = 0
 
 
+class HandedReporter(msgspec.Struct, frozen=True, kw_only=True):
+    """One sender's connection: its file descriptor, and the start of a line whose end has not come."""
+
+    fd: int
+    pending: bytes
+
+
+class HandedReports(msgspec.Struct, frozen=True, kw_only=True):
+    """What a successor in this process hears on with.
+
+    Attributes:
+        listener: The file descriptor of the listening socket.
+        inode: What tells the socket's path from another that is put there later.
+        senders: The connections.
+        counts: What became of what has arrived.
+    """
+
+    listener: int
+    inode: tuple[int, int, int] | None
+    senders: tuple[HandedReporter, ...]
+    counts: Counts
+
+
 class _Kind(msgspec.Struct):
     """All of a report that is looked at before somebody wants to know it."""
 
@@ -139,6 +162,24 @@ class ReportServer:
             ) from error
         self._socket, self._inode = sock, identity(self._path)
         self._listen()
+
+    def adopt(self, handed: HandedReports) -> None:
+        """Hear on where a predecessor in this process stopped; no sender notices."""
+        self._socket, self._inode, self.counts = socket.socket(fileno=handed.listener), handed.inode, handed.counts
+        self._listen()
+        for each in handed.senders:
+            sock = socket.socket(fileno=each.fd)
+            try:
+                self._open.add(_Connection(self, sock, self._peer(sock), pending=each.pending))
+            except OSError:
+                sock.close()  # who it was cannot be told
+
+    def hand_over(self) -> HandedReports | None:
+        """What a successor needs; it stays ours as long as there is none. None when nobody can be heard."""
+        if self._socket is None:
+            return None
+        senders = tuple(HandedReporter(fd=each.fd, pending=each.pending) for each in self._open if each.fd >= 0)
+        return HandedReports(listener=self._socket.fileno(), inode=self._inode, senders=senders, counts=self.counts)
 
     def there(self) -> bool:
         """Whether the socket that senders find is still ours."""
@@ -256,12 +297,22 @@ class ReportServer:
 class _Connection:
     """One sender. A bare socket: a chunk of it is read a turn, and one that breaks the rules is hung up on."""
 
-    def __init__(self, server: ReportServer, sock: socket.socket, peer: Peer) -> None:
+    def __init__(self, server: ReportServer, sock: socket.socket, peer: Peer, *, pending: bytes = b"") -> None:
         self._server = server
         self._socket: socket.socket | None = sock
         self._peer = peer
-        self._pending = bytearray()
+        self._pending = bytearray(pending)
         asyncio.get_running_loop().add_reader(sock, self.read)
+
+    @property
+    def fd(self) -> int:
+        """Its file descriptor; -1 when it has ended."""
+        return self._socket.fileno() if self._socket is not None else -1
+
+    @property
+    def pending(self) -> bytes:
+        """The start of a line."""
+        return bytes(self._pending)
 
     def read(self) -> bool:
         """Take what is there, one chunk at most; whether there may be more."""

@@ -47,8 +47,10 @@ def _plain(action: str) -> Handler:
     return handler
 
 
+_PLAIN = ("start", "stop", "restart", "reload", "reexec")
+
 ROUTES = (
-    *(Route("POST", f"/v1/{action}", Level.ACT, _plain(action)) for action in ("start", "stop", "restart", "reload")),
+    *(Route("POST", f"/v1/{action}", Level.ACT, _plain(action)) for action in _PLAIN),
     Route("POST", "/v1/heal", Level.ACT, heal),
     Route("POST", "/v1/hold", Level.ACT, hold),
 )
