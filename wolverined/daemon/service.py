@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
 
 from wolverined.linux.notify import Notifier
 from wolverined.model import AppState
@@ -17,7 +18,8 @@ from wolverined.model import AppState
 BEAT_S = 2.0
 """How often the loop shows that it turns, at least; a watchdog with a shorter period gets three beats in one."""
 
-_PATIENCE = 10  # beats: until it is ready, the manager is asked for the time of so many more
+_PATIENCE = 10  # beats: until it is ready, and while it ends, the manager is asked for the time of so many more
+_CONTROL = "control"
 _SERVED = (AppState.READY, AppState.DEGRADED)
 
 
@@ -30,7 +32,10 @@ class Service:
 
     def __init__(self, notifier: Notifier) -> None:
         self._notifier = notifier
+        watchdog_s = notifier.watchdog_s
+        self._period_s = BEAT_S if watchdog_s is None else min(BEAT_S, watchdog_s / 3)
         self._ready = False
+        self._ending = False
 
     def ready(self) -> None:
         """Starting is over; said once."""
@@ -57,16 +62,35 @@ class Service:
             self._notifier.ready()
 
     def stopping(self) -> None:
-        """The end has begun."""
+        """The end has begun; it may take as long as the app's stop does."""
+        self._ending = True
         self._notifier.stopping()
+        self._ask_for_time()
+
+    def keep_control(self, fd: int) -> None:
+        """Have the manager keep the control socket while we are restarted: clients wait in its queue meanwhile."""
+        self._notifier.keep(_CONTROL, fd)
+
+    def kept_control(self, kept: Iterable[tuple[str, int]]) -> int | None:
+        """The control socket among what the manager kept; whatever else it kept is given up, here and there."""
+        found: int | None = None
+        for name, fd in kept:
+            if name == _CONTROL and found is None:
+                found = fd
+                continue
+            os.close(fd)
+            if name and name != _CONTROL:
+                self._notifier.forget(name)
+        return found
 
     async def beat(self, each: Callable[[], None]) -> None:
         """Tell for ever that the loop turns, which is all that the watchdog watches; do a little `each` time."""
-        watchdog_s = self._notifier.watchdog_s
-        period_s = BEAT_S if watchdog_s is None else min(BEAT_S, watchdog_s / 3)
         while True:
             self._notifier.watchdog()
-            if not self._ready:
-                self._notifier.extend(_PATIENCE * period_s)
+            if not self._ready or self._ending:
+                self._ask_for_time()
             each()
-            await asyncio.sleep(period_s)
+            await asyncio.sleep(self._period_s)
+
+    def _ask_for_time(self) -> None:
+        self._notifier.extend(_PATIENCE * self._period_s)

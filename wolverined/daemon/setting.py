@@ -55,6 +55,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
         as_json: Log JSON.
         verbose: Tell also what only explains other events.
         operator_is_us: Whether our own uid may operate us (else only root and the groups may).
+        restarted: Whether a service manager starts a successor, and keeps the control socket for it.
         secrets: Of our environment, never to be repeated.
         load: Reads the configuration.
         settle: Makes this process ready to live here; called once, before anything else.
@@ -72,6 +73,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     as_json: bool
     verbose: bool
     operator_is_us: bool
+    restarted: bool
     secrets: dict[str, str]
     load: Callable[[], Loaded]
     settle: Callable[[], None]
@@ -117,6 +119,7 @@ def terminal(args: SimpleNamespace) -> Setting:
         as_json=bool(args.json_log),
         verbose=bool(args.verbose),
         operator_is_us=os.geteuid() != 0,  # root may in any case
+        restarted=False,
         secrets=keys,
         load=loaded,
         settle=settle,
@@ -154,6 +157,7 @@ def service(args: SimpleNamespace) -> Setting:
         as_json=False,
         verbose=False,
         operator_is_us=False,
+        restarted=True,
         secrets={key: environ[key] for key in KEYS if environ.get(key)},
         load=told.load,
         # Our memory stays our own without `hide_memory`: nobody else of our user has our capabilities, which whoever

@@ -2,18 +2,25 @@
 """Words to the service manager (sd_notify(3)), and the silence of one that is not there.
 
 `sdnotify` carries them. It swallows every error, which is right for a service manager that is busy, and
-it takes Latin-1 only and passes no file descriptors: STATUS is made ASCII here.
+it takes Latin-1 only and passes no file descriptors: STATUS is made ASCII here, and what the manager keeps for
+our successor goes through its socket by hand.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import socket
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
+from contextlib import suppress
 from typing import Protocol
 
 _STATUS_CHARS = 400
+_FIRST_FD = 3  # sd_listen_fds(3): what is handed over begins here
+_MOST_FDS = 1024
+_FD_NAME = re.compile(r"[!-9;-~]{1,255}")  # sd_pid_notify_with_fds(3), FDNAME=: no colon
 
 
 class Notifier(Protocol):
@@ -48,6 +55,14 @@ class Notifier(Protocol):
         """Starting or stopping may take that much longer from now on."""
         ...
 
+    def keep(self, name: str, fd: int) -> None:
+        """Keep a copy of that descriptor for our successor, in place of one kept under that name."""
+        ...
+
+    def forget(self, name: str) -> None:
+        """Keep nothing under that name."""
+        ...
+
     def close(self) -> None:
         """Give the socket back."""
         ...
@@ -75,6 +90,12 @@ class NullNotifier:
 
     def extend(self, seconds: float) -> None:
         """Say nothing."""
+
+    def keep(self, name: str, fd: int) -> None:
+        """Keep nothing."""
+
+    def forget(self, name: str) -> None:
+        """Nothing was kept."""
 
     def close(self) -> None:
         """Nothing to give back."""
@@ -125,6 +146,17 @@ class SystemdNotifier:
         """Starting or stopping may take `seconds` from now."""
         self._wire.notify(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
 
+    def keep(self, name: str, fd: int) -> None:
+        """Keep a copy of that descriptor, unless the unit's FileDescriptorStoreMax= has no room."""
+        self.forget(name)
+        if self._wire.socket is not None:
+            with suppress(OSError):  # a manager that is too busy: our successor makes a new one
+                socket.send_fds(self._wire.socket, [f"FDSTORE=1\nFDNAME={name}".encode("ascii")], [fd])
+
+    def forget(self, name: str) -> None:
+        """Keep nothing under that name."""
+        self._wire.notify(f"FDSTOREREMOVE=1\nFDNAME={name}")
+
     def close(self) -> None:
         """Give the socket back; later words are swallowed."""
         if self._wire.socket is not None:
@@ -148,3 +180,23 @@ def _watchdog_s(environ: Mapping[str, str]) -> float | None:
     except (KeyError, ValueError):
         return None
     return period if watched == os.getpid() and period > 0 else None
+
+
+def kept_for_us(environ: MutableMapping[str, str] = os.environ) -> list[tuple[str, int]]:
+    """Names and descriptors that the manager kept from our predecessor; now they are the caller's to close.
+
+    The variables that tell of them are taken away: neither a child nor a later image of this process may take
+    other descriptors of these numbers for them.
+    """
+    told = {name: environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")}
+    if told["LISTEN_PID"] != str(os.getpid()) or not told["LISTEN_FDS"].isdecimal():
+        return []
+    count = min(int(told["LISTEN_FDS"]), _MOST_FDS)
+    names = [name if _FD_NAME.fullmatch(name) else "" for name in told["LISTEN_FDNAMES"].split(":")]
+    names += [""] * (count - len(names))
+    kept = []
+    for fd, name in zip(range(_FIRST_FD, _FIRST_FD + count), names, strict=False):
+        with suppress(OSError):  # somebody closed it before us
+            os.set_inheritable(fd, False)
+            kept.append((name, fd))
+    return kept
