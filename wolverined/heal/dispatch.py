@@ -22,6 +22,7 @@ from wolverined.heal.doors import SIDES, Door
 from wolverined.heal.job import Conclusion, Job, Result, Task
 from wolverined.heal.stream import Channel
 from wolverined.linux.leaf import Leaf
+from wolverined.linux.limits import Limits
 from wolverined.linux.own import module_argv
 from wolverined.linux.process import Child, Credentials, spawn
 
@@ -33,6 +34,14 @@ _EARLY_KEPT = 50
 _APPLY_MARGIN_S = 120.0  # stop, write, start, roll back and start again, on a slow disk
 _EVENT_TEXT = 4096
 _LONGEST_RELEASE_S = 3600.0
+_MIB = 1 << 20
+_LIMITS = {
+    # Each may hold the whole source (60 MiB) several times over; far more is a fault, and must not cost the app memory.
+    "heal": Limits(memory_bytes=1024 * _MIB, processes=64),
+    "surgeon": Limits(memory_bytes=512 * _MIB, processes=16),
+    "adviser": Limits(memory_bytes=512 * _MIB, processes=64),
+    "trial": Limits(memory_bytes=4096 * _MIB, processes=1200),  # as the rlimits of `linux/sandbox`, for all of it
+}
 
 
 class AppControl(Protocol):
@@ -296,6 +305,7 @@ class _Session:
         module = "wolverined.heal" if role == "heal" else f"wolverined.heal.{role}"
         name = f"heal-{self._number}" if role == "heal" else f"{role}-{self._number}-{self._spawned}"
         leaf = self._leaves.leaf(name)
+        leaf.limit(_LIMITS[role])  # what cannot be held is said once, at the start of wolverined
         numbers = [str(sock.fileno()) for sock in sockets]
         try:
             child = spawn(
@@ -315,6 +325,8 @@ class _Session:
     def last_words(self) -> str:
         """The last line that any of the processes printed: why it went away, most likely."""
         for member in reversed(self._members):
+            if member.out_of_memory:
+                return f"{member.role} was killed for want of memory"
             if words := member.last_words():
                 return f"{member.role} said: {words}"
         return ""
@@ -350,6 +362,7 @@ class _Member:
 
     def __init__(self, role: str, leaf: Leaf, child: Child) -> None:
         self.role = role
+        self.out_of_memory = False
         self._leaf = leaf
         self._child = child
         self._output = b""
@@ -385,6 +398,7 @@ class _Member:
                 self._drain(fd)
                 loop.remove_reader(fd)
         self._child.close()
+        self.out_of_memory = self._leaf.oom_kills() > 0
         self._leaf.remove()
 
 
