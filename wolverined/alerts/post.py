@@ -12,7 +12,6 @@ from wolverined.alerts.letter import Letter, Receipt
 from wolverined.errors import StreamError
 from wolverined.model import Event
 
-SOCKET = Path("/run/wolverine-sockets/notifier.sock")
 ANSWER_S = 120.0
 """The notifier tries an address several times before it gives up."""
 AT_ONCE = 4
@@ -41,7 +40,7 @@ class PostOffice:
         min_severity: Callable[[], str],
         monotonic: Callable[[], float],
         failed: Failed,
-        path: Path = SOCKET,
+        path: Path,
     ) -> None:
         self._app = app
         self._host = host

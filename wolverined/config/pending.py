@@ -14,7 +14,6 @@ PENDING = (
     "ai.models.agent",
     "ai.models.classify",
     "alerts.digest_s",
-    "alerts.min_severity",
     "errors.cooldown_s",
     "errors.threshold",
     "errors.window_s",

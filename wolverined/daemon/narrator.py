@@ -87,6 +87,8 @@ class Narrator:
         self._log = self._logger()
         self._last_event = store.events.newest
         self._bell = Bell()
+        self.overheard: Callable[[Event], None] | None = None
+        """Hears every event after it was told."""
 
     def _logger(self) -> Any:
         render = structlog.processors.JSONRenderer() if self._as_json else self._renderer
@@ -116,6 +118,8 @@ class Narrator:
         self._last_event = event.cursor
         self.publish(event)
         self._bell.ring()
+        if self.overheard is not None:
+            self.overheard(event)
 
     def publish(self, event: Event) -> None:
         """Tell an event that is stored already."""

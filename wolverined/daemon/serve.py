@@ -111,6 +111,8 @@ class _Composition:
             verbose=setting.verbose,
         )
         stack.callback(self._narrator.close)
+        if setting.letters is not None:
+            self._build_post(setting.letters, stack)
         self._faults = Faults(self._narrator, clock=self._clock, environ=setting.environ)
         asyncio.get_running_loop().set_exception_handler(self._faults.uncaught)
         notifier = open_notifier()
@@ -118,6 +120,25 @@ class _Composition:
         self._service = Service(notifier)
         self._beating = asyncio.create_task(self._service.beat(self._store.settle))
         stack.push_async_callback(_end, self._beating)
+
+    def _build_post(self, notifier: Path, stack: contextlib.AsyncExitStack) -> None:
+        """Whom we tell what deserves a human."""
+        from wolverined.alerts.post import PostOffice  # noqa: PLC0415 - a terminal does without it
+
+        def failed(why: str) -> None:
+            words = f"{why}; /etc/wolverine/credentials/notify-urls says whom to tell"
+            self._narrator.tell("alert.failed", words, severity="warn")
+
+        post = PostOffice(
+            app=self._setting.name,
+            host=os.uname().nodename,
+            min_severity=lambda: self._force.config.alerts.min_severity,
+            monotonic=self._clock.monotonic,
+            failed=failed,
+            path=notifier,
+        )
+        self._narrator.overheard = post.event
+        stack.push_async_callback(post.close)
 
     async def _build_supervision(self, stack: contextlib.AsyncExitStack) -> None:
         self._listener = Listener(

@@ -35,6 +35,9 @@ from wolverined.linux.unit import open_unit
 KEYS = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
 """What the adviser alone is given of our environment."""
 
+NOTIFIER = Path("/run/wolverine-sockets/notifier.sock")
+"""Where wolverine-notifier.socket listens."""
+
 Roles = Callable[[str, Config, Credentials], Opening]
 """A role, the configuration in force and the app's user -> how it is had."""
 
@@ -80,6 +83,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     hierarchy: Callable[[], Hierarchy]
     roles: Roles
     endpoint: Callable[[Config], str]
+    letters: Path | None
     weaknesses: Callable[[], tuple[str, ...]]
 
 
@@ -126,6 +130,7 @@ def terminal(args: SimpleNamespace) -> Setting:
         hierarchy=lambda: open_hierarchy(name, state_dir=state),
         roles=role,
         endpoint=lambda config: (config.ai.base_url or "the OpenAI endpoint") if environ.get("OPENAI_API_KEY") else "",
+        letters=None,
         weaknesses=walls.weaknesses,
     )
 
@@ -166,6 +171,7 @@ def service(args: SimpleNamespace) -> Setting:
         hierarchy=lambda: open_unit(name, state_dir=state),
         roles=role,
         endpoint=lambda _: told.facts.ai_base_url if told.facts.ai else "",
+        letters=NOTIFIER,
         weaknesses=lambda: (*walls.weaknesses(), *told.weaknesses()),
     )
 
