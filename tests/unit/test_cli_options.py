@@ -127,7 +127,7 @@ def test_unknown_instances(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     (tmp_path / "etc" / "blog.toml").touch()
     with pytest.raises(NoSuchInstance, match="did you mean shop"):
         locate("shpo", {})
-    with pytest.raises(NoSuchInstance, match="there are: shop"):
+    with pytest.raises(NoSuchInstance, match="there are: blog, shop"):
         locate("qqq", {})
     with pytest.raises(Unreachable, match="systemctl start wolverine@blog"):
         locate("blog", {})

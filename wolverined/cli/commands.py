@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from wolverined.errors import UsageError
+from wolverined.errors import Unreachable, UsageError
 
 MODULES = {
     "status": "status",
@@ -53,7 +53,14 @@ def dispatch(argv: list[str]) -> int:
 
     args = parser_of(name, command).parse_intermixed_args([*before, *after])
     invocation = Invocation(name=name, usage=command.usage, args=args, terminal=Terminal.of_process(args.color))
-    code = command.run(invocation)
+    try:
+        code = command.run(invocation)
+    except Unreachable as error:
+        from wolverined.cli import absent
+
+        if not (about := absent.named(invocation)):
+            raise
+        raise absent.explained(error, about, command=name) from error
     assert isinstance(code, int)
     return code
 

@@ -48,6 +48,15 @@ def everywhere(environment: Mapping[str, str]) -> list[Found]:
     return [found[name] for name in sorted(found)]
 
 
+def configured() -> list[str]:
+    """The names of all applications that have a file in /etc/wolverine, whether they run or not."""
+    try:
+        files = sorted(entry.name for entry in os.scandir(CONFIGURATIONS) if entry.is_file())
+    except OSError:
+        return []  # nothing is enrolled here, or it is none of our business
+    return [file.removesuffix(".toml") for file in files if file.endswith(".toml") and not file.startswith(".")]
+
+
 def locate(name: str, environment: Mapping[str, str]) -> Found:
     """The instance called `name`.
 
@@ -81,9 +90,9 @@ def verified(found: Found, name: str) -> dict[str, Any]:
 def _nearest(name: str, environment: Mapping[str, str]) -> str:
     import difflib
 
-    names = [found.name for found in everywhere(environment)]
+    names = sorted({*(found.name for found in everywhere(environment)), *configured()})
     if near := difflib.get_close_matches(name, names, n=1):
         return f"did you mean {near[0]}?"
     if names:
         return f"there are: {', '.join(names[:8])}"
-    return "no application runs here; see wolverinectl init, or name its directory by --runtime-dir"
+    return "no application is enrolled here: wolverinectl init NAME, or name its directory by --runtime-dir"

@@ -3,14 +3,27 @@
 
 from __future__ import annotations
 
+from wolverined.cli.instances import SYSTEM
 from wolverined.cli.operations import add_waiting, carry_out
 from wolverined.cli.options import Command, Invocation, Parser, add_words, seconds
+from wolverined.cli.terminal import DIM
 
 
 def run(invocation: Invocation) -> int:
     """`start|stop|restart|reload NAME`."""
     target, _ = invocation.aim("")
-    return carry_out(invocation, target, f"/v1/{invocation.name}")
+    code = carry_out(invocation, target, f"/v1/{invocation.name}")
+    if invocation.name == "stop" and not invocation.args.json and target.client.directory.startswith(f"{SYSTEM}/"):
+        # Two things can be stopped, and whoever stops one of them may have meant the other.
+        name = target.name
+        invocation.terminal.say(
+            invocation.terminal.paint(
+                f"wolverined stays: wolverinectl start {name} starts the application, as does the unit's next start; "
+                f"systemctl stop wolverine@{name} ends both",
+                DIM,
+            )
+        )
+    return code
 
 
 def hold(invocation: Invocation) -> int:

@@ -12,7 +12,7 @@ from wolverined.cli import instances
 from wolverined.cli.instances import Found
 from wolverined.cli.options import Command, Invocation, Parser, add_words, runtime_dir, split_name
 from wolverined.cli.terminal import STATE_COLOURS, Cell, Column, Terminal, clean, duration, size, until
-from wolverined.errors import WolverineError
+from wolverined.errors import Unreachable, WolverineError
 
 EXIT_NOT = 3
 _LEFT_OUT = {
@@ -37,7 +37,10 @@ def status(invocation: Invocation) -> int:
     terminal = invocation.terminal
     if not invocation.args.words and not runtime_dir(invocation.args):
         return _status_of_all(terminal, as_json=invocation.args.json)
-    answer = read_one(invocation)
+    try:
+        answer = read_one(invocation)
+    except Unreachable as error:
+        return _status_of_unit(invocation, error)
     if invocation.args.json:
         terminal.json(answer)
     else:
@@ -45,16 +48,50 @@ def status(invocation: Invocation) -> int:
     return 0
 
 
+def _status_of_unit(invocation: Invocation, error: Unreachable) -> int:
+    """Nobody answers: tell what systemd knows, and end as ever.
+
+    Raises:
+        Unreachable: The error, unless JSON says it.
+    """
+    from wolverined.cli import absent, units
+
+    name = absent.named(invocation)
+    unit = units.ask([name]).get(name) if name else None
+    if unit is None or not unit.down:
+        raise error
+    if invocation.args.json:
+        told = absent.explained(error, name, command="status")
+        invocation.terminal.json(absent.plain(name, unit, told))
+        return told.exit_code
+    absent.show(invocation.terminal, unit)
+    raise error
+
+
 def listing(invocation: Invocation) -> int:
     """`list`."""
     terminal = invocation.terminal
-    rows = [_line_of(found) for found in _all(invocation)]
+    rows = _rows(_all(invocation), alone=bool(runtime_dir(invocation.args)))
     if invocation.args.json:
         terminal.json(rows)
         return 0
-    columns = (Column("APP"), Column("STATE"), Column("DIRECTORY", flexible=True))
-    terminal.table(columns, [(row["app"], _state_cell(terminal, row["state"]), row["directory"]) for row in rows])
+    columns = [Column("APP"), Column("STATE"), Column("UNIT", rank=1), Column("DIRECTORY", flexible=True)]
+    cells = [
+        [row["app"], _state_cell(terminal, row["state"]), _unit_words(row), row["directory"] or row["configuration"]]
+        for row in rows
+    ]
+    kept = [index for index, column in enumerate(columns) if column.title != "UNIT" or any(row[2] for row in cells)]
+    terminal.table([columns[index] for index in kept], [[row[index] for index in kept] for row in cells])
     return 0
+
+
+def _unit_words(row: Mapping[str, Any]) -> str:
+    unit = row.get("unit")
+    if not unit:
+        return ""
+    stopped = unit["active"] in {"failed", "inactive"}
+    result = f" ({unit['result']})" if unit["active"] == "failed" and unit["result"] else ""
+    return f"{unit['active'] if stopped else 'active'}{result}, {unit['enabled'] or 'unknown'}"
 
 
 def is_active(invocation: Invocation) -> int:
@@ -145,12 +182,12 @@ def _flat(value: Any) -> str:
 
 
 def _status_of_all(terminal: Terminal, *, as_json: bool) -> int:
-    rows = [_line_of(found) for found in instances.everywhere(os.environ)]
+    rows = _rows(instances.everywhere(os.environ), alone=False)
     if as_json:
         terminal.json(rows)
         return 0
     if not rows:
-        terminal.say("no application is supervised here")
+        terminal.say("no application is enrolled here; wolverinectl init NAME enrols one")
         return 0
     columns = (
         Column("APP"),
@@ -180,14 +217,44 @@ def _state_cell(terminal: Terminal, state: str) -> Cell:
     return Cell(f"{terminal.mark(state)} {state}", STATE_COLOURS.get(state, ""))
 
 
+def _rows(found: list[Found], *, alone: bool) -> list[dict[str, Any]]:
+    """What is known of each instance: what its daemon says, its unit, its file; by name.
+
+    Args:
+        found: Those with a runtime directory.
+        alone: Only these; else all that are configured, too.
+    """
+    rows = [_line_of(one) for one in found]
+    if alone:
+        return rows
+    from wolverined.cli import units
+
+    configured = instances.configured()
+    of_system = {one.name for one in found if one.directory.startswith(f"{instances.SYSTEM}/")}
+    known = units.ask([*configured, *of_system])
+    others = sorted({*configured, *known} - {one.name for one in found})
+    rows += [{"app": name, "state": "inactive", "directory": "", "configuration": ""} for name in others]
+    for row in rows:
+        if not row["directory"].startswith(f"{instances.SYSTEM}/") and row["directory"]:
+            continue  # of a terminal
+        if row["app"] in configured:
+            row["configuration"] = f"{instances.CONFIGURATIONS}/{row['app']}.toml"
+        if unit := known.get(row["app"]):
+            row["unit"] = unit.plain()
+            if row["state"] in {"inactive", "unreachable"} and (unit.down or unit.active.endswith("activating")):
+                row["state"] = {"activating": "starting", "deactivating": "stopping"}.get(unit.active, unit.active)
+    return sorted(rows, key=lambda row: str(row["app"]))
+
+
 def _line_of(found: Found) -> dict[str, Any]:
+    row = {"directory": found.directory, "configuration": ""}
     try:
         answer = found.client().get("/v1/status")
         assert isinstance(answer, dict)
     except WolverineError as error:
         # One dead daemon must not hide the others.
-        return {"app": found.name, "state": error.kind, "error": error.message, "directory": found.directory}
-    return {"directory": found.directory, **answer}
+        return {"app": found.name, "state": error.kind, "error": error.message, **row}
+    return {**row, **answer}
 
 
 def _all(invocation: Invocation) -> list[Found]:
@@ -210,7 +277,7 @@ def _declare(parser: Parser) -> None:
 
 COMMANDS = {
     "status": Command("status [NAME]", "how an application is; all of them without NAME", _declare, status),
-    "list": Command("list", "the applications that are supervised here", _declare, listing),
+    "list": Command("list", "the applications that are enrolled or run here", _declare, listing),
     "is-active": Command("is-active NAME", "exit 0 when it runs and was ready, else 3", _declare, is_active),
     "is-healthy": Command(
         "is-healthy NAME", "exit 0 when it is ready and nothing is wrong, else 3", _declare, is_healthy

@@ -25,6 +25,7 @@ STATE_COLOURS = {
     "failed": RED,
     "stopped": DIM,
     "unreachable": RED,
+    "inactive": DIM,
     # incidents, repairs, backups, outcomes, severities
     "open": RED,
     "approval": YELLOW,
@@ -122,7 +123,7 @@ class Terminal:
 
     def mark(self, state: str) -> str:
         """The dot before a state: filled when something runs."""
-        off = state in {"stopped", "failed", "unreachable", "crash-loop", "backoff"}
+        off = state in {"stopped", "failed", "unreachable", "crash-loop", "backoff", "inactive", "access-denied"}
         return ("○" if off else "●") if self.unicode else ("-" if off else "*")
 
     def tick(self, *, good: bool) -> str:
