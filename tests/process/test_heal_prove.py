@@ -146,7 +146,7 @@ class Case:
         """A prover for this incident."""
         files = {self.name: SourceFile(self.source.encode(), 0o644)}
         base: dict[str, Any] = {
-            "open_trial": lambda: open_trial(self.opened),
+            "open_trial": lambda _side: open_trial(self.opened),
             "config": self.config,
             "snapshot": Snapshot(root=str(self.place), files=files, tree_hash="0"),
             "evidence": evidence,
@@ -399,7 +399,7 @@ async def test_a_trial_that_cannot_be_opened_is_unprovable(node: Case, error: Wo
     """The patch is not blamed for a machine without a sandbox."""
 
     @contextlib.asynccontextmanager
-    async def refuse() -> AsyncIterator[Channel]:
+    async def refuse(_side: str) -> AsyncIterator[Channel]:
         raise error
         yield
 
@@ -413,7 +413,7 @@ async def test_a_trial_that_is_killed_is_unprovable(node: Case) -> None:
     """Half an observation proves nothing and blames nobody."""
 
     @contextlib.asynccontextmanager
-    async def short_lived() -> AsyncIterator[Channel]:
+    async def short_lived(_side: str) -> AsyncIterator[Channel]:
         async with open_trial(node.opened) as channel:
             node.opened[-1].kill()
             yield channel

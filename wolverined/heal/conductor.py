@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import msgspec
 from wolverined.clock import Clock
 from wolverined.errors import Conflict, NotFound, SurgeryAborted, WolverineError
 from wolverined.heal import transaction
+from wolverined.heal.cargo import read_whole
 from wolverined.heal.counsel import Counsel
 from wolverined.heal.decision import Next, decide
 from wolverined.heal.evidence import gather
@@ -29,6 +30,7 @@ from wolverined.heal.roles import Roles
 from wolverined.heal.source import sha256_of
 from wolverined.heal.stream import Channel
 from wolverined.heal.surgeon.client import SurgeonClient, Taken
+from wolverined.heal.whole import Whole
 from wolverined.model import Evidence, Incident, IncidentState, Repair, RepairState, Snapshot
 from wolverined.redact import Redactor, known_secrets, secrets_of_files
 from wolverined.store import Store
@@ -117,7 +119,8 @@ class Conductor:
     async def _climb(self, evidence: Evidence, taken: Taken) -> tuple[Standing | None, str]:
         timeout_s = self._job.config.heal.timeout_s
         prover = Prover(
-            open_trial=lambda: self._roles.open("trial", deadline_s=timeout_s),
+            open_trial=lambda side: self._roles.open("trial", deadline_s=timeout_s, side=side),
+            read_whole=self._read_whole,
             config=self._job.config,
             snapshot=taken.snapshot,
             evidence=evidence,
@@ -285,6 +288,10 @@ class Conductor:
         heal = self._job.config.heal
         await surgeon.open()
         return await surgeon.snapshot(allow=heal.allow, deny=heal.deny)
+
+    async def _read_whole(self, bound: Sequence[str]) -> Whole:
+        async with self._surgeon() as surgeon:
+            return await read_whole(surgeon, self._job, bound)
 
     async def _learn_secrets(self, surgeon: SurgeonClient) -> None:
         """Know what stands in the app's settings files, which are no source: its log may hold it."""

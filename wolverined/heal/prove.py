@@ -18,6 +18,7 @@ import msgspec
 
 from wolverined.config.schema import Config
 from wolverined.errors import EditRejected, SandboxUnavailable, StreamError, WolverineError
+from wolverined.heal.cargo import Cargo, ReadWhole
 from wolverined.heal.requests import guesses, siblings
 from wolverined.heal.stream import Channel
 from wolverined.heal.trial.client import TrialClient
@@ -28,7 +29,8 @@ from wolverined.heal.verdict import judge, settled
 from wolverined.model import Check, Evidence, FileChange, IncidentKind, Outcome, Proposal, Request, Snapshot, Verdict
 
 Tell = Callable[[Check], Awaitable[None]]
-OpenTrial = Callable[[], AbstractAsyncContextManager[Channel]]
+OpenTrial = Callable[[str], AbstractAsyncContextManager[Channel]]
+"""Takes the side, "baseline" or "candidate"."""
 
 MAX_STARTUP_S = 30.0
 MAX_GOODS = 8
@@ -42,13 +44,16 @@ QUICK_S = 0.02
 SETTLE_S = 0.25
 LATE_CRASH_S = 1.0
 """A server may answer and die a moment later; so long the baseline is watched when it answered well."""
+AGAIN_S = (0.03, 0.1, 0.3, 0.6)
+"""Seconds before a trial that went away at once is asked for again."""
 
 
 class Prover:
     """Tries the proposals of one heal.
 
     Args:
-        open_trial: Gives a started channel to a fresh trial process.
+        open_trial: Gives a started channel to a fresh trial process for one side.
+        read_whole: Reads the app's directory for a trial that does not see it.
         config: Of the app.
         snapshot: The source that proposals are for.
         evidence: Of the incident.
@@ -63,6 +68,7 @@ class Prover:
         self,
         *,
         open_trial: OpenTrial,
+        read_whole: ReadWhole | None = None,
         config: Config,
         snapshot: Snapshot,
         evidence: Evidence,
@@ -73,6 +79,7 @@ class Prover:
         known_statuses: Sequence[int] = (),
     ) -> None:
         self._open_trial = open_trial
+        self._cargo = Cargo(read_whole)
         self._config = config
         self._snapshot = snapshot
         app = config.app
@@ -136,7 +143,7 @@ class Prover:
                 found.set_result(self._trigger)
 
     async def _first_look(self, side: _Side) -> None:
-        await side.open(self._open_trial, self._stack, ())
+        await side.open(self._open_trial, self._stack, (), cargo=self._cargo)
         if side.trial is None or not await side.start():
             return
         await side.ask_goods(self._goods)
@@ -176,7 +183,7 @@ class Prover:
         told: _Telling,
     ) -> tuple[_Side | None, Observations]:
         side = _Side(self._config, self._plan, candidate=True)
-        await side.open(self._open_trial, stack, changes)
+        await side.open(self._open_trial, stack, changes, cargo=self._cargo)
         if side.trial is None:
             return None, side.seen
         if await side.start(paths=[change.path for change in changes if change.after is not None]):
@@ -287,10 +294,13 @@ class _Side:
         self.trial: TrialClient | None = None
         self.seen = Observations()
 
-    async def open(self, open_trial: OpenTrial, stack: AsyncExitStack, changes: Sequence[FileChange]) -> None:
+    async def open(
+        self, open_trial: OpenTrial, stack: AsyncExitStack, changes: Sequence[FileChange], *, cargo: Cargo
+    ) -> None:
         """Start the process and build its sandbox; `trial` stays None when that cannot be."""
         try:
-            trial = TrialClient(await stack.enter_async_context(open_trial()))
+            trial = TrialClient(await self._enter(open_trial, stack))
+            self._note(absent=await cargo.bring(trial, self._plan.directory))
             prepared = await trial.prepare(self._plan, changes)
         except EditRejected as error:
             # Not the sandbox's fault: this patch cannot be put into this tree at all.
@@ -301,6 +311,19 @@ class _Side:
             return
         self.trial = trial
         self._note(prepared=prepared)
+
+    async def _enter(self, open_trial: OpenTrial, stack: AsyncExitStack) -> Channel:
+        """The channel; asked for again when it ends before a word was said.
+
+        PID 1 turns away whoever connects while the trial before is still being cleared away.
+        """
+        side = "candidate" if self._candidate else "baseline"
+        for wait_s in AGAIN_S:
+            try:
+                return await stack.enter_async_context(open_trial(side))
+            except StreamError:
+                await asyncio.sleep(wait_s)
+        return await stack.enter_async_context(open_trial(side))
 
     async def start(self, *, paths: Sequence[str] = ()) -> bool:
         """Check the syntax of `paths`, build, test, boot; True when it is ready."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from wolverined.heal.lacking import lacking
 from wolverined.heal.trial.observations import Boot, Observations, Replay, Tests
 from wolverined.heal.trigger import Trigger, TriggerKind, exactly, shows
 from wolverined.model import Check, Exit, Outcome, Verdict
@@ -136,6 +137,7 @@ def _boot(trigger: Trigger, baseline: Observations, patched: Observations) -> Fi
     if patched.boot is None or baseline.boot is None:
         return None
     before, after = baseline.boot, patched.boot
+    why = _why_not_ready(before) + lacking(before.tail, baseline.absent)
     at_start = trigger.kind is TriggerKind.BOOT
     check = Check(
         rung="R3",
@@ -148,16 +150,16 @@ def _boot(trigger: Trigger, baseline: Observations, patched: Observations) -> Fi
     if not after.ready:
         elsewhere = not at_start or not _same_boot_failure(trigger, before) or _needs_outside(after.tail)
         if not before.ready and elsewhere:
-            return _unprovable([check], f"it cannot boot here, also without the patch: {_why_not_ready(before)}")
+            return _unprovable([check], f"it cannot boot here, also without the patch: {why}")
         return _refuted([check], f"it does not boot with it: {_why_not_ready(after)}")
     if not at_start:
         if before.ready:
             return Finding(checks=(check,))
-        return _unprovable([check], f"it cannot boot here without the patch: {_why_not_ready(before)}")
+        return _unprovable([check], f"it cannot boot here without the patch: {why}")
     if before.ready:
         return _unprovable([check], "it boots here without the patch as well, so the failure is not seen")
     if not _same_boot_failure(trigger, before):
-        return _unprovable([check], f"without the patch it fails here in another way: {_why_not_ready(before)}")
+        return _unprovable([check], f"without the patch it fails here in another way: {why}")
     if shows(trigger, after.tail):
         return _refuted([check], "it boots, but the same error is still printed: swallowed, not mended")
     return Finding(checks=(check,))
@@ -185,7 +187,8 @@ def _trigger(trigger: Trigger, baseline: Observations, patched: Observations) ->
         if _needs_outside(after.tail) and shows(trigger, after.tail) is not True:
             return _unprovable([check], f"the request needs what the sandbox does not have: {_last(after.tail)}")
         if before.bad and not seen:
-            return _unprovable([check], f"the request fails here in another way: {_last(before.tail)}")
+            why = _last(before.tail) + lacking(before.tail, baseline.absent)
+            return _unprovable([check], f"the request fails here in another way: {why}")
         return _refuted([check], f"the request still fails with it: {_word(after)}{_said(after.tail)}")
     if not before.bad:
         return _unprovable([check], "the request does not fail here without the patch either")

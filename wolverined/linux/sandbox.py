@@ -40,6 +40,8 @@ SIOCGIFFLAGS = 0x8913
 SIOCSIFFLAGS = 0x8914
 
 NAMESPACES = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS
+UNIT_NAMESPACES = CLONE_NEWUSER | CLONE_NEWPID
+"""What a process that PID 1 has walled in must add: nobody beside the candidate may be seen or signalled by it."""
 
 LIMITS: Mapping[int, int] = {
     resource.RLIMIT_AS: 1 << 40,  # Node and Go reserve hundreds of GiB that they never touch
@@ -57,11 +59,14 @@ def die_with_parent(*, alive: Callable[[], bool]) -> None:
         os._exit(1)
 
 
-def enter() -> None:
+def enter(namespaces: int = NAMESPACES) -> None:
     """Move this process into namespaces of its own, where it may mount, and owns nothing else.
 
     The PID namespace begins with the next fork. The user is mapped to itself: an exec sheds all
     capabilities, and files are owned as they are outside.
+
+    Args:
+        namespaces: CLONE_NEW* flags, CLONE_NEWUSER among them.
 
     Raises:
         SandboxUnavailable: The kernel, or the box we are in, does not let this user.
@@ -70,7 +75,7 @@ def enter() -> None:
     # /proc/self belongs to root while a process is not dumpable; open that window for these writes only.
     show_memory()
     try:
-        check(libc.unshare(NAMESPACES), "unshare")
+        check(libc.unshare(namespaces), "unshare")
         _write("/proc/self/setgroups", "deny")
         _write("/proc/self/uid_map", f"{uid} {uid} 1")
         _write("/proc/self/gid_map", f"{gid} {gid} 1")

@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from wolverined.errors import StreamError
+from wolverined.heal import whole
 from wolverined.heal.frames import Message
 from wolverined.heal.source import tree_hash
 from wolverined.heal.surgeon.steps import (
@@ -17,6 +18,8 @@ from wolverined.heal.surgeon.steps import (
     LookResult,
     OpenArgs,
     OpenResult,
+    PackArgs,
+    Packed,
     PathsArgs,
     SnapshotArgs,
     SnapshotResult,
@@ -24,6 +27,7 @@ from wolverined.heal.surgeon.steps import (
     SurgeryArgs,
     UndoResult,
 )
+from wolverined.heal.whole import Entry, Kind, Whole
 from wolverined.model import Snapshot, SourceFile
 
 T = TypeVar("T")
@@ -120,10 +124,43 @@ class SurgeonClient:
 
     async def read(self, path: str) -> bytes:
         """One file's content."""
+        return (await self.read_dated(path))[0]
+
+    async def read_dated(self, path: str) -> tuple[bytes, float]:
+        """One file's content, and when it was last written (wall time)."""
         message = await self._call("read", PathsArgs(paths=(path,)))
         if len(message.blobs) != 1:
             raise StreamError("the surgeon's answer is not whole")
-        return message.blobs[0]
+        return message.blobs[0], _convert(message.body, _Read).mtime
+
+    async def pack(self, *, without: Sequence[str], fakes: Sequence[str] = ()) -> Whole:
+        """Read the whole open directory for a trial that cannot see it (`heal.whole`).
+
+        Args:
+            without: Paths that do not travel: what the trial has by other means, or must not have.
+            fakes: Files that hold secrets beside those called like settings.
+
+        Raises:
+            SurgeryAborted: It is more than a trial can be given.
+        """
+        entries: list[Entry] = []
+        contents: list[bytes] = []
+        start, size = 0, 0
+        while True:
+            args = PackArgs(start=start, without=tuple(without), fakes=tuple(fakes))
+            message = await self._call("pack", args)
+            packed = _convert(message.body, Packed)
+            if sum(entry.kind is Kind.FILE for entry in packed.entries) != len(message.blobs):
+                raise StreamError("the surgeon's answer is not whole")
+            entries += packed.entries
+            contents += message.blobs
+            size += sum(map(len, message.blobs))
+            # A file may have grown since it was measured, so there is room for one more batch.
+            if size > 2 * whole.MAX_TOTAL or len(entries) > whole.MAX_ENTRIES or -1 < packed.following <= start:
+                raise StreamError("the surgeon's answers have no end")
+            if packed.following < 0:
+                return Whole(entries=tuple(entries), contents=tuple(contents), absent=packed.absent)
+            start = packed.following
 
     async def stage(self, steps: Sequence[Step], *, make_dirs: Sequence[str], contents: Mapping[int, bytes]) -> None:
         """Write the new contents (by step number) beside their targets."""
@@ -157,6 +194,10 @@ class SurgeonClient:
 
 class _Hashes(msgspec.Struct, frozen=True):
     hashes: tuple[str, ...]
+
+
+class _Read(msgspec.Struct, frozen=True):
+    mtime: float
 
 
 def _convert(body: dict[str, Any], kind: type[T]) -> T:

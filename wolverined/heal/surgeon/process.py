@@ -14,11 +14,13 @@ import msgspec
 
 from wolverined.errors import StreamError, SurgeryAborted, UsageError
 from wolverined.heal.surgeon import surgery
+from wolverined.heal.surgeon.pack import Pack
 from wolverined.heal.surgeon.snapshot import snapshot
 from wolverined.heal.surgeon.steps import (
     LookResult,
     OpenArgs,
     OpenResult,
+    PackArgs,
     PathsArgs,
     SnapshotArgs,
     SurgeryArgs,
@@ -41,6 +43,7 @@ class Surgeon:
     def __init__(self, *, faults: Faults = no_faults) -> None:
         self._faults = faults
         self._tree: Tree | None = None
+        self._pack: Pack | None = None
 
     def handlers(self) -> dict[str, Any]:
         """Call name -> handler, for `SyncChannel.serve`."""
@@ -50,6 +53,7 @@ class Surgeon:
             "hash": self._hash,
             "look": self._look,
             "read": self._read,
+            "pack": self._packed,
             "stage": self._stage,
             "swap": self._swap,
             "unstage": self._unstage,
@@ -59,7 +63,7 @@ class Surgeon:
 
     def close(self) -> None:
         """Let go of the tree."""
-        tree, self._tree = self._tree, None
+        tree, self._tree, self._pack = self._tree, None, None
         if tree is not None:
             tree.close()
 
@@ -83,8 +87,16 @@ class Surgeon:
     def _read(self, args: dict[str, Any], _blobs: tuple[bytes, ...]) -> Answer:
         (path,) = _read_args(args, PathsArgs).paths
         with self._opened().parent(path) as held:
-            data, _ = read(held)
-        return {}, [data]
+            data, found = read(held)
+        return {"mtime": found.st_mtime}, [data]
+
+    def _packed(self, args: dict[str, Any], _blobs: tuple[bytes, ...]) -> Answer:
+        tree, wanted = self._opened(), _read_args(args, PackArgs)
+        if wanted.start == 0:
+            self._pack = Pack(tree, wanted)
+        if self._pack is None:
+            raise UsageError("a pack begins with its first entry")
+        return _said(*self._pack.batch(wanted.start))
 
     def _stage(self, args: dict[str, Any], blobs: tuple[bytes, ...]) -> Answer:
         tree, plan = self._locked(), _read_args(args, SurgeryArgs)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import msgspec
 
+from wolverined.heal.whole import Entry
+
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One file of a surgery, by content.
@@ -57,6 +59,28 @@ class SnapshotResult(msgspec.Struct, frozen=True, kw_only=True):
     newest_mtime: float
     skipped: int
     examples: tuple[str, ...]
+
+
+class PackArgs(msgspec.Struct, frozen=True, kw_only=True):
+    """Which batch of the whole directory is wanted: the one that begins with entry `start`; 0 reads it anew.
+
+    `without` are paths that do not travel, `fakes` files that hold secrets beside those called like settings.
+    """
+
+    start: int = 0
+    without: tuple[str, ...] = ()
+    fakes: tuple[str, ...] = ()
+
+
+class Packed(msgspec.Struct, frozen=True, kw_only=True):
+    """One batch; a blob for each file in it. `following` begins the next one, -1: this was the last.
+
+    `absent` names what is not sent though it is there, with the reason; the last batch's is whole.
+    """
+
+    entries: tuple[Entry, ...]
+    following: int = -1
+    absent: dict[str, str] = {}
 
 
 class PathsArgs(msgspec.Struct, frozen=True, kw_only=True):

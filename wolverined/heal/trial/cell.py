@@ -48,16 +48,21 @@ class Told(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Cell:
-    """The runner's end. Make it after the tree is built; `close` leaves no process."""
+    """The runner's end. Make it after the tree is built; `close` leaves no process.
 
-    def __init__(self, plan: Plan) -> None:
+    Args:
+        plan: What is run.
+        own_proc: Mount a /proc of the new PID namespace; without, the one that is there stays, whose numbers differ.
+    """
+
+    def __init__(self, plan: Plan, *, own_proc: bool = True) -> None:
         self._sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._jobs = 0
         self._pending: list[Told] = []
         self.pid = os.fork()
         if self.pid == 0:
             self._sock.close()
-            _first_process(theirs, plan)
+            _first_process(theirs, plan, own_proc=own_proc)
         theirs.close()
         try:
             told = self._answer({"up", "failed"})
@@ -134,12 +139,12 @@ class Cell:
             raise WolverineError(f"the sandbox's first process is gone: {error}") from error
 
 
-def _first_process(sock: socket.socket, plan: Plan) -> Never:
+def _first_process(sock: socket.socket, plan: Plan, *, own_proc: bool) -> Never:
     """Be PID 1 of the namespace; never returns into the runner's code."""
     try:
         # The other end closes when the runner dies, so it tells of a runner that died before the call.
         sandbox.die_with_parent(alive=lambda: not _hung_up(sock))
-        _FirstProcess(sock, plan).serve()
+        _FirstProcess(sock, plan).serve(own_proc=own_proc)
     except WolverineError as error:
         _say(sock, Told("failed", message=error.message, hint=error.hint))
     except Exception as error:  # whatever it is: this process is a fork and must end here, not in its parent's code
@@ -158,14 +163,15 @@ class _FirstProcess:
             raise SandboxUnavailable(f"no system call filter for {machine}")
         self._filter = seccomp.program(machine, unix_datagrams=plan.probe.notify)
 
-    def serve(self) -> Never:
+    def serve(self, *, own_proc: bool) -> Never:
         # A sweep outside of a PID namespace of its own would end every process of the user.
         if os.getpid() != 1:
             raise SandboxUnavailable("no PID namespace for the candidate")
         woken, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        sandbox.mount_proc()
+        if own_proc:
+            sandbox.mount_proc()
         sandbox.drop_bounding_set()
         _say(self._sock, Told("up"))
         poll = select.poll()

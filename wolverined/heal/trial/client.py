@@ -14,10 +14,12 @@ import msgspec
 from wolverined.errors import StreamError
 from wolverined.heal.stream import Channel
 from wolverined.heal.trial.observations import Alive, Boot, Prepared, Replay, Syntax, Tests
-from wolverined.heal.trial.plan import Plan, PlannedFile
+from wolverined.heal.trial.plan import Plan, PlannedFile, Standing
+from wolverined.heal.whole import Whole, batches
 from wolverined.model import FileChange, Request
 
 T = TypeVar("T")
+LOAD_S = 20.0
 MARGIN_S = 20.0
 """What an answer may take beyond the time that the call itself is given."""
 
@@ -36,6 +38,25 @@ class TrialClient:
     async def __aexit__(self, *_: object) -> None:
         """Close the channel, which ends the trial."""
         await self.close()
+
+    async def stand(self, directory: str) -> Standing:
+        """Ask what the trial has of the app's directory by itself.
+
+        Raises:
+            SandboxUnavailable: It is in a unit that knows nothing of this app.
+        """
+        return await self._call("stand", {"directory": directory}, Standing, limit_s=0.0)
+
+    async def load(self, whole: Whole) -> None:
+        """Give it the app's directory, in parts.
+
+        Raises:
+            SandboxUnavailable: It does not fit.
+        """
+        for entries, blobs in batches(whole):
+            await self._channel.call(
+                "load", {"entries": msgspec.to_builtins(entries)}, blobs=blobs, timeout_s=LOAD_S + MARGIN_S
+            )
 
     async def prepare(self, plan: Plan, changes: Sequence[FileChange]) -> Prepared:
         """Build the sandbox with the changes in it.

@@ -76,11 +76,13 @@ class Observations(msgspec.Struct, frozen=True, kw_only=True):
     """All that was seen of one side. Tuples go with the questions asked; None in them: not asked.
 
     `missing` says why there is nothing: no sandbox, or it broke. `refused` says why the patch cannot even
-    be put into a copy of this tree.
+    be put into a copy of this tree. `absent` names what stands in the app's directory and not in the copy, with
+    the reason; None: the trial sees the directory itself.
     """
 
     missing: str = ""
     refused: str = ""
+    absent: dict[str, str] | None = None
     prepared: Prepared | None = None
     syntax: dict[str, Syntax] = {}
     build: Tests | None = None

@@ -35,6 +35,13 @@ class PlannedFile(msgspec.Struct, frozen=True, kw_only=True):
     removed: bool = False
 
 
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """What a trial has of the app's directory by itself: all of it, or (`whole`) only what is `bound` into it."""
+
+    whole: bool = False
+    bound: tuple[str, ...] = ()
+
+
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """How to run the candidate: at its own path, by its own command.
 

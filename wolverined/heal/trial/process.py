@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The trial role: `python -I -m wolverined.heal.trial FD`, FD being the stream to heal.
+"""The trial role: `python -I -m wolverined.heal.trial FD`, FD being the stream to heal; in a unit, without FD.
 
 It relays each call to the runner, which it forks at `prepare`, and ends the runner when heal goes,
-in the middle of a call as well. Started as the app's user without capabilities, by wolverined alone.
+in the middle of a call as well. Started by wolverined as the app's user without capabilities, or by PID 1
+as a user of its own, with the socket on which heal's one connection waits.
 """
 
 from __future__ import annotations
@@ -18,10 +19,15 @@ import msgspec
 
 from wolverined.errors import StreamError, UsageError, WolverineError
 from wolverined.heal import frames
+from wolverined.heal.activation import accepted, activated
 from wolverined.heal.frames import Decoder, Message
 from wolverined.heal.syncstream import SyncChannel, inherited
-from wolverined.heal.trial.plan import Plan, read_plan
+from wolverined.heal.trial import ground
+from wolverined.heal.trial.bed import Bed
+from wolverined.heal.trial.ground import Lay
+from wolverined.heal.trial.plan import Plan, Standing, read_plan
 from wolverined.heal.trial.runner import Runner
+from wolverined.heal.whole import Entry
 from wolverined.linux.sandboxtree import Change
 
 DEADLINE_S = 1800.0
@@ -31,10 +37,17 @@ CHUNK = 65536
 
 
 class Trial:
-    """The role's side: one runner at most, and the stream."""
+    """The role's side: one runner at most, and the stream.
 
-    def __init__(self, stream: socket.socket) -> None:
+    Args:
+        stream: To heal.
+        unit: Whether PID 1 has made the walls, and the tree is to be loaded.
+    """
+
+    def __init__(self, stream: socket.socket, *, unit: bool = False) -> None:
         self._stream = stream
+        self._unit = unit
+        self._root = ""
         self._orders: socket.socket | None = None
         self._decoder = Decoder()
         self._runner = 0
@@ -44,7 +57,7 @@ class Trial:
     ) -> dict[str, Callable[[dict[str, Any], tuple[bytes, ...]], tuple[Mapping[str, Any], Sequence[bytes]]]]:
         """The calls that heal may make."""
         relays = {name: self._relay_of(name) for name in CALLS}
-        return {"prepare": self._prepare, **relays}
+        return {"stand": self._stand, "load": self._load, "prepare": self._prepare, **relays}
 
     def close(self) -> None:
         """End the runner, and the sandbox with it."""
@@ -55,17 +68,42 @@ class Trial:
             os.waitpid(self._runner, 0)
             self._runner = 0
 
+    def _stand(self, args: dict[str, Any], _blobs: tuple[bytes, ...]) -> tuple[Mapping[str, Any], Sequence[bytes]]:
+        """Say what there is of the app's directory without heal's doing."""
+        directory = args.get("directory")
+        if not isinstance(directory, str) or not directory.startswith("/") or "\0" in directory:
+            raise UsageError("stand: no absolute directory")
+        if not self._unit:
+            return msgspec.to_builtins(Standing()), ()
+        told = ground.standing(directory)
+        self._root = directory
+        return msgspec.to_builtins(told), ()
+
+    def _load(self, args: dict[str, Any], blobs: tuple[bytes, ...]) -> tuple[Mapping[str, Any], Sequence[bytes]]:
+        """Take a part of the whole tree."""
+        if not self._root or self._orders is not None:
+            raise UsageError("load comes after stand and before prepare, in a unit")
+        try:
+            entries = msgspec.convert(args.get("entries"), tuple[Entry, ...])
+        except msgspec.ValidationError as error:
+            raise UsageError(f"load: {error}") from None
+        with Bed(self._root) as bed:
+            bed.load(entries, blobs)
+        return {}, ()
+
     def _prepare(self, args: dict[str, Any], blobs: tuple[bytes, ...]) -> tuple[Mapping[str, Any], Sequence[bytes]]:
         if self._orders is not None:
             raise UsageError("one trial prepares once")
         plan, changes = read_plan(args, blobs)
+        if self._unit and plan.directory != self._root:
+            raise UsageError("prepare comes after stand, for the same directory")
         self._orders, theirs = socket.socketpair()
         self._runner = os.fork()
         if self._runner == 0:
             # The runner must hold no end of the stream, nor the role's end of the pair.
             self._stream.close()
             self._orders.close()
-            _run(plan, changes, theirs)
+            _run(plan, changes, theirs, lay=ground.unit if self._unit else ground.overlay)
         theirs.close()
         return self._answer("prepare"), ()
 
@@ -103,11 +141,11 @@ class Trial:
                 return result
 
 
-def _run(plan: Plan, changes: Sequence[Change], orders: socket.socket) -> Never:
+def _run(plan: Plan, changes: Sequence[Change], orders: socket.socket, *, lay: Lay) -> Never:
     """Be the runner; never returns into the role's code."""
     code = 1
     try:
-        runner = Runner(plan, changes, orders=orders)
+        runner = Runner(plan, changes, orders=orders, lay=lay)
         _tell(orders, {"result": msgspec.to_builtins(runner.prepared)})
         _obey(runner, orders)
         runner.close()
@@ -152,12 +190,13 @@ def main() -> int:
 
     `__main__` has hidden our memory: a candidate of this uid could else write to it, and forge what we say.
     """
+    unit = activated()
     try:
-        stream = inherited(sys.argv[1] if len(sys.argv) > 1 else "")
+        stream = accepted() if unit else inherited(sys.argv[1] if len(sys.argv) > 1 else "")
     except StreamError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201  the only place for it: there is no stream
         return 2
-    trial = Trial(stream)
+    trial = Trial(stream, unit=unit)
     with SyncChannel(stream, role="trial", deadline_s=DEADLINE_S, peer_role="heal") as channel:
         try:
             channel.start()

@@ -22,11 +22,10 @@ from wolverined.errors import SandboxUnavailable, UsageError, WolverineError
 from wolverined.heal.trial import interpreters
 from wolverined.heal.trial.cell import Cell, exit_of
 from wolverined.heal.trial.exchange import Connecting, Exchange
+from wolverined.heal.trial.ground import Lay
 from wolverined.heal.trial.observations import Alive, Boot, Prepared, Replay, Syntax, Tests
 from wolverined.heal.trial.observe import Tail, body_shape
 from wolverined.heal.trial.plan import Plan
-from wolverined.heal.trial.secrets import keep_from
-from wolverined.linux import sandbox
 from wolverined.linux.sandboxtree import Change
 from wolverined.model import Exit, Request
 
@@ -38,10 +37,6 @@ LAST_WORDS_S = 1.0
 SETUP_S = 60.0
 CHECK_S = 20.0
 NOTIFY_PATH = "/run/notify.sock"
-BINDS_WEAKNESS = "no overlay here: only directories that hold a changed file are writable for the candidate"
-NOTIFY_WEAKNESS = (
-    "the candidate may send datagrams to Unix sockets that its user can reach, since it reports readiness so"
-)
 
 
 class Polled(Protocol):
@@ -90,12 +85,14 @@ class Runner:
         plan: What to run.
         changes: What the candidate changes in its directory.
         orders: The role's end of the private pair; its hang-up ends everything.
+        lay: Makes the ground that the candidate stands on.
 
     Raises:
         SandboxUnavailable: A wall cannot be built, or the setup commands fail.
+        EditRejected: A change cannot be put into this tree.
     """
 
-    def __init__(self, plan: Plan, changes: Sequence[Change], *, orders: socket.socket) -> None:
+    def __init__(self, plan: Plan, changes: Sequence[Change], *, orders: socket.socket, lay: Lay) -> None:
         self._plan = plan
         self._orders = orders
         self._running: dict[int, Running] = {}
@@ -105,26 +102,11 @@ class Runner:
         self._notify: socket.socket | None = None
         self._told_ready = False
         started = time.monotonic()
-        homes = interpreters.homes(command=plan.command, environment=plan.environment, directory=plan.directory)
-        kept = keep_from(
-            directory=plan.directory,
-            hide=plan.hide,
-            environment=plan.environment,
-            changed={path for path, _, _ in changes},
-        )
-        sandbox.enter()
-        # Set after the namespaces: the kernel forgets it when credentials change.
-        sandbox.die_with_parent(alive=lambda: not _hung_up(orders))
-        sandbox.raise_loopback()
-        changes = (*changes, *kept.fakes)
-        kind = sandbox.build_tree(directory=plan.directory, changes=changes, hide=kept.hide, keep=homes)
+        ground = lay(plan, changes, lambda: not _hung_up(orders))
         if plan.probe.notify:
             self._notify = _notify_socket()
-        self._cell = Cell(plan)
-        weak = [
-            line for line, true in ((BINDS_WEAKNESS, kind == "binds"), (NOTIFY_WEAKNESS, plan.probe.notify)) if true
-        ]
-        self.prepared = Prepared(sandbox=kind, weaknesses=(*weak, *kept.weaknesses), ms=_ms_since(started))
+        self._cell = Cell(plan, own_proc=ground.own_proc)
+        self.prepared = Prepared(sandbox=ground.sandbox, weaknesses=ground.weaknesses, ms=_ms_since(started))
         for argv in plan.setup:
             done = self.test({"argv": list(argv), "timeout_s": SETUP_S})
             if done.code != 0:

@@ -70,10 +70,15 @@ def keep_from(
     for path in (*_settings_files(root, seen), *(path for path in hide if Path(path).is_file())):
         _keep(path, root, fakes, hidden)
     others = [path for path in hide if not Path(path).is_file()]
-    homes = {_home(), environment.get("HOME", "")}
-    places = [f"{home.rstrip('/')}/{name}" for home in homes if home.startswith("/") for name in HOME_PLACES]
+    places = places_of_homes(home_of_user(), environment.get("HOME", ""))
     kept = tuple(change for path, change in fakes.items() if path not in changed)
     return Kept(kept, (*others, *hidden, *places), (TOO_BIG,) if seen.over else ())
+
+
+def places_of_homes(*homes: str) -> list[str]:
+    """Where credentials of a user lie in each of these homes."""
+    known = sorted({home.rstrip("/") for home in homes if home.startswith("/")})
+    return [f"{home}/{name}" for home in known for name in HOME_PLACES]
 
 
 class _Counter:
@@ -105,7 +110,7 @@ def _settings_files(root: str, seen: _Counter) -> Iterator[str]:
 def _keep(path: str, root: str, fakes: dict[str, Change], hidden: list[str]) -> None:
     """Fake the file at a path, and what it links to."""
     real = os.path.realpath(path)
-    change = _faked(real)
+    change = faked(real)
     if change is None:
         return  # no file, or not for this user to read, and so not for the candidate
     data, mode = change
@@ -117,7 +122,8 @@ def _keep(path: str, root: str, fakes: dict[str, Change], hidden: list[str]) -> 
             hidden.append(one)
 
 
-def _faked(path: str) -> tuple[bytes, int] | None:
+def faked(path: str) -> tuple[bytes, int] | None:
+    """The content of a settings file with a fake for each secret, and its permission bits; None: there is no file."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except PermissionError:
@@ -133,13 +139,18 @@ def _faked(path: str) -> tuple[bytes, int] | None:
         if not stat.S_ISREG(found.st_mode):
             return None
         data = file.read(MAX_BYTES + 1)
+    return fake_of(data), stat.S_IMODE(found.st_mode)
+
+
+def fake_of(data: bytes) -> bytes:
+    """The content of a settings file with a fake for each secret; empty when nobody can say what in it is secret."""
     if len(data) > MAX_BYTES or b"\0" in data:
-        return b"", stat.S_IMODE(found.st_mode)  # no file of settings: nobody can say what in it is secret
-    text = data.decode("utf-8", "surrogateescape")
-    return with_fakes(text).encode("utf-8", "surrogateescape"), stat.S_IMODE(found.st_mode)
+        return b""
+    return with_fakes(data.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
 
 
-def _home() -> str:
+def home_of_user() -> str:
+    """Where the user database puts this process's user; "" for a user that it does not know."""
     try:
         return pwd.getpwuid(os.geteuid()).pw_dir
     except KeyError:
