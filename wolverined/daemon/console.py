@@ -16,11 +16,14 @@ from collections import deque
 from collections.abc import Mapping, MutableMapping
 from typing import Any, TextIO
 
+import msgspec
+
 _QUEUED_LINES = 2000
 _QUEUED_CHARS = 1 << 20
 _EVENTS_SHARE = 2  # how many times as much room there is for our own events
 _WRITE_CHARS = 1 << 15
 _FLUSH_S = 1.0
+_HAND_OVER_S = 0.2
 
 _RESET = "\033[0m"
 _DIM = "\033[2m"
@@ -32,6 +35,13 @@ _ASCII_MARKS = {"info": "-", "good": "+", "warn": "!", "error": "x", "critical":
 _NAME_WIDTH = 18
 
 
+class HandedConsole(msgspec.Struct, frozen=True, kw_only=True):
+    """What a terminal did not take yet, as UTF-8, and how many lines were left out."""
+
+    lines: tuple[bytes, ...]
+    left_out: int
+
+
 class Console:
     """Writes lines to `out` from a thread, never blocking the caller."""
 
@@ -41,6 +51,7 @@ class Console:
         self._lines: deque[str] = deque()
         self._chars = 0
         self._left_out = 0
+        self._writing = 0  # lines that the thread has taken and is about to write
         self._ended = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._write, name="console", daemon=True)
@@ -72,13 +83,30 @@ class Console:
                 self._add(f"({self._left_out} lines left out: the terminal did not take them)")
                 self._left_out = 0
             self._add(line)
-            self._changed.notify()
+            self._changed.notify_all()
+
+    def hand_over(self) -> HandedConsole:
+        """Give it a moment to write what it has; the rest is for a successor in this process."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended or not (self._lines or self._writing), timeout=_HAND_OVER_S)
+            # What a thread is about to write to a terminal that is stopped goes with the thread.
+            lost = self._writing if self._lines else 0
+            lines = tuple(line.encode("utf-8", "backslashreplace") for line in self._lines)
+            return HandedConsole(lines=lines, left_out=self._left_out + lost)
+
+    def adopt(self, handed: HandedConsole) -> None:
+        """Write what a predecessor could not."""
+        with self._changed:
+            for line in handed.lines:
+                self._add(line.decode("utf-8"))
+            self._left_out += handed.left_out
+            self._changed.notify_all()
 
     def close(self) -> None:
         """Let the thread write what is queued, for a bounded time."""
         with self._changed:
             self._ended = True
-            self._changed.notify()
+            self._changed.notify_all()
         self._thread.join(_FLUSH_S)
 
     def _add(self, line: str) -> None:
@@ -89,6 +117,8 @@ class Console:
         """Wait for lines and give some of them as one text; nothing when it is over."""
         taken, size = [], 0
         with self._changed:
+            self._writing = 0
+            self._changed.notify_all()
             while not self._lines and not self._ended:
                 self._changed.wait()
             while self._lines and size < _WRITE_CHARS:
@@ -96,6 +126,7 @@ class Console:
                 size += len(line)
                 taken.append(f"{line}\n")
             self._chars -= size
+            self._writing = len(taken)
         return "".join(taken)
 
     def _write(self) -> None:

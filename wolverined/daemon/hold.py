@@ -21,20 +21,23 @@ class Hold:
     Args:
         path: Where it is remembered; a file that cannot be written makes it last as long as this process.
         clock: Monotonic time decides.
+
+    Attributes:
+        ends_at: When it ends (monotonic).
     """
 
     def __init__(self, path: Path, *, clock: Clock) -> None:
         self._path = path
         self._clock = clock
-        self._ends_at = clock.monotonic() + self._remembered()
+        self.ends_at = clock.monotonic() + self._remembered()
 
     def until(self) -> float:
         """Wall time of its end; in the past when nothing is held."""
-        return self._clock.wall() + self._ends_at - self._clock.monotonic()
+        return self._clock.wall() + self.ends_at - self._clock.monotonic()
 
     def set(self, seconds: float) -> None:
         """Hold for so long from now; 0 lifts it."""
-        self._ends_at = self._clock.monotonic() + seconds
+        self.ends_at = self._clock.monotonic() + seconds
         with contextlib.suppress(OSError):  # the hold itself stands; only a restart would forget it
             if seconds <= 0:
                 self._path.unlink(missing_ok=True)

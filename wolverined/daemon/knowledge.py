@@ -26,6 +26,15 @@ class Secrets:
         self._known: dict[str, str] = {}
         self.redactor = Redactor({})
 
+    def hand_over(self) -> dict[str, str]:
+        """All of them, for a successor in this process: what the app said before may hold an earlier one."""
+        return dict(self._known)
+
+    def adopt(self, known: Mapping[str, str]) -> None:
+        """Know what a predecessor knew."""
+        self._known = dict(known)
+        self.redactor = Redactor(self._known)
+
     def learn(self) -> None:
         """Know the secrets of the environment as it is now, and those of the one before."""
         try:

@@ -13,13 +13,14 @@ import sys
 from collections.abc import Callable
 from typing import Any, TextIO
 
+import msgspec
 import structlog
 
 from wolverined.clock import Clock, SystemClock
 from wolverined.daemon import entries
 from wolverined.daemon.allowance import Allowance, allowance
-from wolverined.daemon.console import Console, Renderer, has_unicode, wants_colour
-from wolverined.daemon.outbox import Left, Outbox
+from wolverined.daemon.console import Console, HandedConsole, Renderer, has_unicode, wants_colour
+from wolverined.daemon.outbox import HandedOutbox, Left, Outbox
 from wolverined.linux.journal import Journal, encode, stderr_is_journal
 from wolverined.linux.journald import own_unit, rate_limit
 from wolverined.model import Event, LogLine
@@ -39,6 +40,13 @@ class _Sink:
     def info(self, line: str) -> None:
         """Queue one rendered event."""
         self._console.put(line, event=True)
+
+
+class HandedNarrator(msgspec.Struct, frozen=True, kw_only=True):
+    """What could not be told yet: to a journal, or to a terminal."""
+
+    console: HandedConsole
+    outbox: HandedOutbox | None
 
 
 class Narrator:
@@ -158,6 +166,17 @@ class Narrator:
         if left.events:
             words = f"{left.events} events did not reach the journal {seconds}; all are kept: wolverinectl events"
             self.tell("journal.lost", words, severity="warn", fields={"events": left.events})
+
+    def hand_over(self) -> HandedNarrator:
+        """Tell what can be told in a moment; the rest is for a successor in this process."""
+        outbox = self._outbox.hand_over() if self._outbox is not None else None
+        return HandedNarrator(console=self._console.hand_over(), outbox=outbox)
+
+    def adopt(self, handed: HandedNarrator) -> None:
+        """Tell what a predecessor could not."""
+        self._console.adopt(handed.console)
+        if self._outbox is not None and handed.outbox is not None:
+            self._outbox.adopt(handed.outbox)
 
     def close(self) -> None:
         """Let the journal and the console have what they take; nothing is told after this."""

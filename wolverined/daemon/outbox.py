@@ -36,6 +36,16 @@ class Left(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
 
 
+class HandedOutbox(msgspec.Struct, frozen=True, kw_only=True):
+    """What a journal did not take yet: entries with their streams, what of the measure is spent, what was left out."""
+
+    queue: tuple[tuple[bytes, str], ...]
+    spent: dict[str, Spent]
+    left: dict[str, int]
+    lost_events: int
+    since: float
+
+
 class Outbox:
     """Entries on their way to the journal, in order.
 
@@ -95,6 +105,28 @@ class Outbox:
             self._events += 1
         self._queue.append((entry, stream))
         self._arm()
+
+    def hand_over(self) -> HandedOutbox:
+        """Send what can be sent now; the rest is for a successor in this process."""
+        self._flush(len(self._queue))
+        return HandedOutbox(
+            queue=tuple(self._queue),
+            spent=self._spent,
+            left=self._left,
+            lost_events=self._lost_events,
+            since=self._since,
+        )
+
+    def adopt(self, handed: HandedOutbox) -> None:
+        """Send what a predecessor could not, by the measure that is left of it."""
+        slots = len(Spent().counts)  # a version that measures in other slots begins anew
+        self._spent = {stream: spent for stream, spent in handed.spent.items() if len(spent.counts) == slots}
+        self._left = handed.left
+        self._lost_events, self._since = handed.lost_events, handed.since
+        for entry, stream in handed.queue:
+            self.put(entry, stream=stream)
+        if self._left or self._lost_events:
+            self._note_loss()
 
     def close(self) -> None:
         """Send what can be sent now, and tell what was left out."""

@@ -12,10 +12,19 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
+
 from wolverined.errors import WolverineError
 from wolverined.linux.runtime import lock_state, make_private_dir
 
 _HOOK_FILES = (".cjs", ".mjs", ".py")
+
+
+class HandedPlace(msgspec.Struct, frozen=True, kw_only=True):
+    """A runtime directory for a successor in this process: the lock's file descriptor, and which directory it is."""
+
+    lock: int
+    inode: tuple[int, int]
 
 
 class RuntimePlace:
@@ -58,6 +67,15 @@ class RuntimePlace:
             self._lock, self._inode = lock, (found.st_dev, found.st_ino)
         make_private_dir(self.app, 0o711)
         self._install_hooks()
+
+    def hand_over(self) -> HandedPlace:
+        """What a successor needs; the lock stays ours as long as there is none."""
+        assert self._lock is not None
+        return HandedPlace(lock=self._lock, inode=self._inode)
+
+    def adopt(self, handed: HandedPlace) -> None:
+        """Hold what a predecessor held; `make` then lays out what this version needs."""
+        self._lock, self._inode = handed.lock, handed.inode
 
     def there(self) -> bool:
         """Whether it is still the directory that we made, with the app's corner in it."""
