@@ -78,6 +78,19 @@ def test_the_manager_hears_ready_state_reload_watchdog_and_stop() -> None:
         assert manager.heard.count("READY=1") == 2
 
 
+def test_the_manager_is_asked_for_the_time_that_a_stop_takes() -> None:
+    """An app that does not end at once: a request for more time at the end's beginning, and then at each beat."""
+    deaf = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(60)"
+    tables = "[stop]\ntimeout_s = 1.0\n[probe]\ntcp = false\n"
+    with managed() as (manager, environment), Watched(deaf, tables=tables, environment=environment) as daemon:
+        manager.until("READY=1")
+        assert daemon.kill(signal.SIGTERM) == 0
+        heard = manager.listen()
+        after = [each.split("=")[0] for each in heard[heard.index("STOPPING=1") + 1 :]]
+        assert after[0] == "EXTEND_TIMEOUT_USEC"
+        assert after.count("EXTEND_TIMEOUT_USEC") >= 3  # the period is 0.2 s
+
+
 def test_a_watchdog_hears_nothing_while_the_loop_stands_still() -> None:
     """Only the loop that supervises beats: a daemon that is stopped is silent."""
     with managed(watchdog_s=0.3) as (manager, environment), Watched(environment=environment) as daemon:
