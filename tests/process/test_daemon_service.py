@@ -81,7 +81,7 @@ def test_the_manager_hears_ready_state_reload_watchdog_and_stop() -> None:
 def test_the_manager_is_asked_for_the_time_that_a_stop_takes() -> None:
     """An app that does not end at once: a request for more time at the end's beginning, and then at each beat."""
     deaf = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(60)"
-    tables = "[stop]\ntimeout_s = 1.0\n[probe]\ntcp = false\n"
+    tables = "[stop]\ntimeout_s = 1.0\n[probe]\ntcp = true\nstartup_s = 0.3\n"
     with managed() as (manager, environment), Watched(deaf, tables=tables, environment=environment) as daemon:
         manager.until("READY=1")
         assert daemon.kill(signal.SIGTERM) == 0
