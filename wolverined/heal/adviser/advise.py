@@ -26,7 +26,10 @@ MAX_OUTPUT = 4000
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The arguments of the call `advise`. An address or a key is not among them, see `endpoint`."""
+    """The arguments of the call `advise`. An address or a key is not among them, see `endpoint`.
+
+    `models` and `prices` count where the operator wrote them into the configuration: under `wolverined run`.
+    """
 
     mode: str
     evidence: Evidence
@@ -93,20 +96,22 @@ class Adviser:
             raise UsageError(f"advise cannot be read: {error}") from None
         if ask.mode != "fast":
             raise UsageError(f"there is no mode {ask.mode[:40]!r} here")
+        endpoint = self._endpoint()
         client = ModelClient(
-            endpoint=self._endpoint(),
+            endpoint=endpoint,
             ledger=HealLedger(self._channel, mode=ask.mode),
             sleep=self._sleep,
             rng=random.Random(secrets.randbits(64)),  # noqa: S311 - jitter
         )
-        model = ask.models.fast or DEFAULT_MODEL
+        models, prices = (ask.models, ask.prices) if endpoint.models is None else (endpoint.models, endpoint.prices)
+        model = models.fast or DEFAULT_MODEL
         question = Question(
             model=model,
             system=prompt.SYSTEM,
             user=_text(ask, windows=ask.windows),
             shorter=_text(ask, windows=ask.windows[:1]) if len(ask.windows) > 1 else "",
             max_output=MAX_OUTPUT,
-            prices=ask.prices,
+            prices=prices or {},
         )
         text, usage = client.ask(question, timeout_s=ask.timeout_s)
         return {"text": text, "usage": msgspec.to_builtins(usage), "model": model, "prompt": prompt.VERSION}, ()

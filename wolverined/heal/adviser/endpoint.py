@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Where the adviser may talk to, and with which key: from what wolverined handed to it alone.
+"""Where the adviser may talk to, and with which key: from what wolverined, or PID 1, handed to it alone.
 
 A heal reads text of strangers, so it may not choose who gets the key: the address never comes with
 the job. HTTPS only; plain HTTP only to this machine.
@@ -13,16 +13,18 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from wolverined.config.ai import DEFAULT_URL, AiFile
+from wolverined.config.schema import ModelsTable, PriceTable
 from wolverined.errors import AdviserRefused
-
-DEFAULT_URL = "https://api.openai.com/v1"
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """An address and its key."""
+    """An address and its key; under systemd also the models and prices, None where the heal says them."""
 
     base_url: str
     key: str
+    models: ModelsTable | None = None
+    prices: dict[str, PriceTable] | None = None
 
     def __repr__(self) -> str:
         return f"Endpoint({self.base_url!r})"
@@ -41,6 +43,20 @@ def from_environment(environment: Mapping[str, str]) -> Endpoint:
     if problem := _problem(base_url):
         raise AdviserRefused(f"OPENAI_BASE_URL {problem}", hint="write https://HOST/v1")
     return Endpoint(base_url=base_url, key=key)
+
+
+def from_credential(read: AiFile) -> Endpoint:
+    """What the file of root's says.
+
+    Raises:
+        AdviserRefused: It holds no key.
+    """
+    if not read.key:
+        raise AdviserRefused(
+            "no model can be asked: there is no key",
+            hint="write key in /etc/wolverine/ai/NAME.toml, then systemctl reload wolverine@NAME",
+        )
+    return Endpoint(base_url=read.url, key=read.key, models=read.models, prices=read.prices)
 
 
 def _problem(url: str) -> str:

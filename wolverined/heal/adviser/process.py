@@ -1,24 +1,32 @@
 # SPDX-License-Identifier: MIT
-"""The adviser's process: `python -I -m wolverined.heal.adviser FD KEYS_FD`, started by wolverined alone.
+"""The adviser's process: started by wolverined with two descriptors, or by PID 1 when a heal connects.
 
-The key comes over a socket that serves for nothing else and is closed once it is read: an environment
-would show it in /proc to every process of the same user until `hide_memory` has run.
+In a terminal the key comes over a socket that serves for nothing else and is closed once it is read: an
+environment would show it in /proc to every process of the same user until `hide_memory` has run. Under systemd
+it is in the credential `ai`, which no other unit sees, and so are the model and the prices: a heal that was
+taken over chooses neither.
 """
 
 from __future__ import annotations
 
 import os
 import resource
+import select
+import socket
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
 
-from wolverined.errors import AdviserRefused, StreamError, WolverineError
+from wolverined.config import ai
+from wolverined.errors import AdviserRefused, ConfigError, StreamError, WolverineError
 from wolverined.heal import walls
+from wolverined.heal.activation import accepted, activated
 from wolverined.heal.adviser.advise import Adviser
-from wolverined.heal.adviser.endpoint import from_environment
+from wolverined.heal.adviser.endpoint import Endpoint, from_credential, from_environment
 from wolverined.heal.syncstream import SyncChannel, inherited
 
 LONGEST_S = 3600.0
@@ -30,24 +38,75 @@ _FOR_THE_SDK = ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
 
 
 def main() -> int:
-    """Serve one heal over the stream whose fd is the first argument, with the keys of the second."""
-    words = (*sys.argv[1:], "", "")
-    # What an endpoint sends is bounded elsewhere; this bounds what bounds were forgotten.
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    """Serve one heal: over the descriptors `FD KEYS_FD`, or as a unit over the socket where PID 1 listens."""
+    words, unit = (*sys.argv[1:], "", ""), activated()
+    if not unit:  # which has limits of its own
+        # What an endpoint sends is bounded elsewhere; this bounds what bounds were forgotten.
+        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
-        keys = _handed(words[1])
-        # The SDK looks for these two in the environment; in this process alone, /proc does not show them.
-        os.environ.update({name: keys[name] for name in _FOR_THE_SDK if name in keys})
-        walls.around_adviser(_port(keys))
-        with SyncChannel(inherited(words[0]), role="adviser", deadline_s=LONGEST_S) as channel:
-            channel.start()
-            adviser = Adviser(channel=channel, endpoint=lambda: from_environment(keys))
-            channel.serve({"advise": adviser.advise})
+        if unit:
+            _serve(accepted(), _credential(os.environ), watch=end_with)
+        else:
+            _serve(inherited(words[0]), _environment(_handed(words[1])))
     except WolverineError as error:
         sys.stderr.write(f"adviser: {error}\n")
-        return 1
+        # A client that went away, under systemd, is no failure of the unit: it is what ends it.
+        return 0 if unit and isinstance(error, StreamError) else 1
     return 0
+
+
+def end_with(client: socket.socket) -> None:
+    """End this process as soon as the other side of `client` goes, in the middle of a question to a model, say.
+
+    In a terminal the heal's leaf is ended with all in it; under systemd nobody else ends us before RuntimeMaxSec.
+    """
+    watched = os.dup(client.fileno())
+
+    def watch() -> None:
+        poll = select.poll()
+        poll.register(watched, select.POLLRDHUP)
+        poll.poll()
+        os._exit(0)
+
+    threading.Thread(target=watch, name="client", daemon=True).start()
+
+
+def _serve(
+    client: socket.socket, endpoint: Callable[[], Endpoint], *, watch: Callable[[socket.socket], None] | None = None
+) -> None:
+    walls.around_adviser(_port(endpoint))
+    if watch is not None:
+        watch(client)  # only now: a system call filter holds for the threads that come after it
+    with SyncChannel(client, role="adviser", deadline_s=LONGEST_S) as channel:
+        channel.start()
+        channel.serve({"advise": Adviser(channel=channel, endpoint=endpoint).advise})
+
+
+def _credential(environ: Mapping[str, str]) -> Callable[[], Endpoint]:
+    """The unit's credential; what is wrong with it is told to whoever asks for advice."""
+    path = Path(environ.get("CREDENTIALS_DIRECTORY", "/nonexistent"), "ai")
+    try:
+        with path.open("rb") as file:
+            data = file.read(ai.MAX_BYTES)
+        read = ai.parse(data, origin=path)
+    except (OSError, ConfigError) as error:
+        words = str(error)
+
+        def refuse() -> Endpoint:
+            raise AdviserRefused(f"no model can be asked: {words}", hint=_WHERE)
+
+        return refuse
+    return lambda: from_credential(read)
+
+
+_WHERE = "/etc/wolverine/ai/NAME.toml, or default.toml there; `systemctl reload wolverine@NAME` after a change"
+
+
+def _environment(keys: Mapping[str, str]) -> Callable[[], Endpoint]:
+    # The SDK looks for these two in the environment; in this process alone, /proc does not show them.
+    os.environ.update({name: keys[name] for name in _FOR_THE_SDK if name in keys})
+    return lambda: from_environment(keys)
 
 
 def _handed(fd: str) -> dict[str, str]:
@@ -63,9 +122,9 @@ def _handed(fd: str) -> dict[str, str]:
             raise StreamError(f"the keys did not arrive: {error}") from error
 
 
-def _port(keys: Mapping[str, str]) -> int:
+def _port(endpoint: Callable[[], Endpoint]) -> int:
     try:
-        parts = urlsplit(from_environment(keys).base_url)
+        parts = urlsplit(endpoint().base_url)
     except AdviserRefused:
         return _PORTS["https"]  # nothing will be asked; the call says why
     return parts.port or _PORTS[parts.scheme]
