@@ -33,6 +33,15 @@ cd /
 find "/sys/fs/cgroup/$1" -depth -type d -exec rmdir {{}} ';'
 """
 
+END_STRAYS = f"""{CGROUP2}
+cd /sys/fs/cgroup
+for group in $(ls -d {GROUP_PREFIX}* 2>/dev/null); do
+    case " $1 " in *" ${{group#{GROUP_PREFIX}}} "*) continue ;; esac
+    # Whoever shares the hierarchy but not our /run may have machines in it: those live, ours are empty.
+    ! grep -q 'populated 0' "$group/cgroup.events" || find "$group" -depth -type d -exec rmdir {{}} ';'
+done
+"""
+
 
 def cache() -> Path:
     """The directory of what is built once: `$WOLVERINE_CACHE/lab`, shared by every user of this host."""
@@ -111,10 +120,7 @@ def sweep() -> list[str]:
         for name in dead:
             end_group(GROUP_PREFIX + name)
             shutil.rmtree(RUN / name, ignore_errors=True)
-        known = {GROUP_PREFIX + name for name in _run_directories()}
-        for group in groups():
-            if group not in known:
-                end_group(group)
+        in_private(END_STRAYS, " ".join(_run_directories()))
     return dead
 
 
