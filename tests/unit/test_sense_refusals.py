@@ -4,23 +4,16 @@
 from __future__ import annotations
 
 import stat
+import subprocess
+import tempfile
 import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wolverined.sense.refusals import (
-    PROTECTED,
-    Part,
-    Refusal,
-    Whom,
-    absolute,
-    hint,
-    protected,
-    refusal,
-    writable_line,
-)
+from wolverined.linux.protection import PROTECTED, dropin_command, protected, writable_line
+from wolverined.sense.refusals import Part, Refusal, Whom, absolute, hint, refusal
 
 SHOP = Whom(
     name="shop",
@@ -180,6 +173,16 @@ def test_the_line_to_add(path: str, line: str) -> None:
 def test_the_line_for_the_apps_own_directory() -> None:
     """An app below /usr gets all of its own directory, for it will want the next file, too."""
     assert writable_line("/usr/local/shop/data/x", "/usr/local/shop") == "ReadWritePaths=/usr/local/shop"
+
+
+def test_the_command_that_opens_a_place() -> None:
+    """What a shell makes of it is a drop-in as systemd reads it, whatever characters the path has."""
+    for path in ("/usr/local/shop", '/usr/it\'s 50% \\ "x"'):
+        command = dropin_command("shop", path, path).replace("/etc/systemd/system", "$0")
+        script = command.replace("systemctl daemon-reload", 'cat "$0"/wolverine@shop.service.d/writable.conf')
+        with tempfile.TemporaryDirectory() as place:
+            done = subprocess.run(["/bin/sh", "-ec", script, place], capture_output=True, text=True, check=True)
+        assert done.stdout == f"[Service]\n{writable_line(path, path)}\n"
 
 
 def test_protected_places() -> None:

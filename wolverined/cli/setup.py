@@ -22,7 +22,10 @@ def init(invocation: Invocation) -> int:
     from wolverined.linux.runtime import check_name
 
     check_name(invocation.args.name)
-    return _hand_over("wolverined.config.init", invocation)
+    from wolverined.cli.enrol import advise
+    from wolverined.config.init import main
+
+    return main(invocation.args, advise=advise)
 
 
 def doctor(invocation: Invocation) -> int:

@@ -8,9 +8,10 @@ all, and never replaces another one unless that is asked for.
 from __future__ import annotations
 
 import argparse
+import grp
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,37 @@ from wolverined.config.projects.project import SYSTEM_PATH, Project, Start
 from wolverined.errors import AccessDenied, ConfigError, Conflict, NotFound, UsageError
 from wolverined.redact import Redactor, known_secrets
 
+OWN = "wolverine"
+"""The user of the system's supervisors, and the group that may read configurations."""
+
 _FIRST_UNPRIVILEGED_PORT = 1024
 _DOTENV = ("dotenv", "python-dotenv", "environs", "pydantic-settings", "decouple", "--env-file")
 
 
-def main(args: argparse.Namespace) -> int:
+class Step(msgspec.Struct, frozen=True):
+    """A command to type next, and why."""
+
+    command: str
+    why: str = ""
+
+
+class Advice(msgspec.Struct, frozen=True, kw_only=True):
+    """What else the operator should know, and do."""
+
+    notes: tuple[str, ...] = ()
+    steps: tuple[Step, ...] = ()
+
+
+Advise = Callable[[str, Draft, Path], Advice]
+"""Looks at a machine for an application of that name, found so, written into that file."""
+
+
+def main(args: argparse.Namespace, *, advise: Advise | None = None) -> int:
     """Write, or print, a configuration for the project in `args.directory`; the exit code is 0.
+
+    Args:
+        args: The command line.
+        advise: What is to be said to whoever enrols a service of this machine.
 
     Raises:
         NotFound: Nothing was recognised there.
@@ -53,7 +79,10 @@ def main(args: argparse.Namespace) -> int:
     warnings = _checked(text, output)
     _write(output, text, force=args.force)
     notes = [*made.notes, *warnings, *carried.notes, *_write_keys(carried, force=args.force)]
-    _tell(args, output=output, made=made, notes=notes)
+    advice = Advice(steps=(Step(f"wolverined run --config {output}"),))
+    if advise is not None and output.parent == check.DIRECTORY:
+        advice = advise(args.name, made, output)
+    _tell(args, output=output, made=made, notes=[*notes, *advice.notes], steps=advice.steps)
     return 0
 
 
@@ -109,6 +138,11 @@ def _draft(name: str, project: Project, start: Start, *, notes: list[str], carri
     if project.uid == 0:
         raise UsageError(
             f"the application would run as root, to whom {project.directory} belongs",
+            hint=f"give it a user of its own: adduser --system --group {name}; chown -R {name}: {project.directory}",
+        )
+    if project.user == OWN:
+        raise UsageError(
+            f"the application would run as {OWN}, the user of its supervisors: it could signal and read them",
             hint=f"give it a user of its own: adduser --system --group {name}; chown -R {name}: {project.directory}",
         )
     port, origin = ports.find(start, inner)
@@ -194,7 +228,10 @@ def _show(args: argparse.Namespace, text: str, *, output: Path, made: Draft, car
 
 
 def _write(path: Path, text: str, *, force: bool) -> None:
-    """Write the file whole or not at all, readable for everyone: it holds no secret.
+    """Write the file whole or not at all.
+
+    Readable for everyone, since it holds no secret; one of the system's is for root and the supervisors alone, for
+    it will hold what its operator writes into it.
 
     Raises:
         AccessDenied: It cannot be written there.
@@ -209,7 +246,10 @@ def _write(path: Path, text: str, *, force: bool) -> None:
             with os.fdopen(fd, "w", encoding="utf-8") as file:
                 file.write(text)
                 file.flush()
-                os.fchmod(fd, 0o644)
+                own = _own_group() if path.parent == check.DIRECTORY else None
+                if own is not None:
+                    os.fchown(fd, -1, own)
+                os.fchmod(fd, 0o644 if own is None else 0o640)
                 os.fsync(fd)
             if force:
                 draft_path.replace(path)
@@ -226,6 +266,14 @@ def _write(path: Path, text: str, *, force: bool) -> None:
         raise Conflict(f"{path} is there already", hint="--force replaces it") from error
     except OSError as error:
         raise AccessDenied(f"cannot write {path}: {error.strerror}", hint=hint) from error
+
+
+def _own_group() -> int | None:
+    """The group of the supervisors; None where the package is not installed, or we are not root."""
+    try:
+        return grp.getgrnam(OWN).gr_gid if os.geteuid() == 0 else None
+    except KeyError:
+        return None
 
 
 def _write_keys(carried: Brought, *, force: bool) -> list[str]:
@@ -249,11 +297,10 @@ def _summary(made: Draft) -> dict[str, Any]:
     }
 
 
-def _tell(args: argparse.Namespace, *, output: Path, made: Draft, notes: list[str]) -> None:
+def _tell(args: argparse.Namespace, *, output: Path, made: Draft, notes: list[str], steps: tuple[Step, ...]) -> None:
     if args.json:
-        sys.stdout.write(
-            _json({"file": str(output), "written": True, **_summary(made), "notes": [_said(note) for note in notes]})
-        )
+        about = {"notes": [_said(note) for note in notes], "next": [step.command for step in steps]}
+        sys.stdout.write(_json({"file": str(output), "written": True, **_summary(made), **about}))
         return
     sys.stdout.write(f"{output} is written.\n")
     sys.stdout.write(f"  found in  {visible(made.start.origin)}\n")
@@ -263,10 +310,10 @@ def _tell(args: argparse.Namespace, *, output: Path, made: Draft, notes: list[st
         sys.stdout.write(f"  port      {made.start.port}\n")
     for note in notes:
         sys.stdout.write(f"  note: {_said(note)}\n")
-    system = output.parent == check.DIRECTORY
-    sys.stdout.write(
-        f"Next: {f'systemctl start wolverine@{args.name}' if system else f'wolverined run --config {output}'}\n"
-    )
+    sys.stdout.write("Next:\n")
+    for step in steps:
+        why = f"    # {_said(step.why)}" if step.why else ""
+        sys.stdout.write(f"  {step.command}{why}\n")
 
 
 def _said(text: str) -> str:

@@ -15,8 +15,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-PROTECTED = ("/usr", "/etc", "/boot", "/efi", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
-"""What `ProtectSystem=full` of our unit makes read-only (systemd.exec(5)), with the links into /usr."""
+from wolverined.linux.protection import below, protected, writable_line
 
 _SIGNS = ("EROFS", "EACCES", "ead-only file system", "ermission denied", "AccessDeniedException")
 _EXAMINED = 1024  # characters of a line
@@ -155,19 +154,6 @@ def hint(found: Refusal, whom: Whom, parts: Sequence[Part] = (), *, to_the_end: 
     return _denied(path, whom, _obstacle(parts, path, whom, found.program, to_the_end), program=found.program)
 
 
-def protected(path: str) -> bool:
-    """Whether the unit's `ProtectSystem=full` makes this absolute path read-only."""
-    return _below(path, PROTECTED)
-
-
-def writable_line(path: str, directory: str) -> str:
-    """The line of a drop-in that lets the app write `path`: its own directory, else the one that the path lies in."""
-    place = directory if _below(path, (directory,)) else path.rpartition("/")[0] or "/"
-    if place in PROTECTED or place == "/":
-        place = path  # never all of /etc for the sake of one file
-    return f"ReadWritePaths={_unit_value(place)}"
-
-
 def _read_only(path: str, whom: Whom) -> Hint:
     if whom.unit and protected(path):
         return Hint(
@@ -191,7 +177,7 @@ def _denied(path: str, whom: Whom, part: Part | None, *, program: bool) -> Hint:
     said = f"{part.path} belongs to {part.owner} (mode {stat.S_IMODE(part.mode):04o})"
     if program and part.path == path:
         return Hint(f"it may not run {path}, as user {whom.user}: {said}", f"chmod +x {shlex.quote(path)}")
-    inside = _below(part.path, (whom.directory,))
+    inside = below(part.path, (whom.directory,))
     mend = f"chown {shlex.quote(whom.user)}: {shlex.quote(part.path)}" if inside else "let it use a place of its own"
     return Hint(f"it may not {wants} {path}, as user {whom.user}: {said}", f"if it should: {mend}")
 
@@ -213,13 +199,3 @@ def _may(part: Part, whom: Whom, bits: int) -> bool:
     """Whether the permission bits give `bits` (of rwx = 421) to the app's user."""
     shift = 6 if part.uid == whom.uid else 3 if part.gid in whom.gids else 0
     return (part.mode >> shift) & bits == bits
-
-
-def _below(path: str, places: Iterable[str]) -> bool:
-    return any(path == place or path.startswith(f"{place.rstrip('/')}/") for place in places)
-
-
-def _unit_value(path: str) -> str:
-    """A path as a unit file takes it: specifiers and quotes mean something there (systemd.syntax(7))."""
-    escaped = path.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
-    return escaped if re.fullmatch(r"[A-Za-z0-9._/@+%-]+", escaped) else f'"{escaped}"'
