@@ -112,6 +112,7 @@ def test_limits_are_said_for_a_person() -> None:
     assert memory_words(64 << 20, 63 << 20) == "limit 64 MiB, peak 63 MiB"
     assert memory_words(None, 63 << 20) == "no limit of its own, peak 63 MiB"
     assert memory_words(64 << 20, None) == "limit 64 MiB"
+    assert memory_words(None, None) == ""
 
 
 def test_a_process_group_holds_no_limit(tmp_path: Path) -> None:

@@ -26,13 +26,13 @@ from support.supervision import (
     supervised,
 )
 
-from wolverined.config.schema import ProbeTable, RestartTable, StopScope, StopTable
+from wolverined.config.schema import ProbeTable, ResourcesTable, RestartTable, StopScope, StopTable
 from wolverined.errors import AccessDenied, Conflict, SpawnError, TimedOut
 from wolverined.linux.group import MARK
-from wolverined.linux.leaf import Hierarchy
+from wolverined.linux.leaf import Hierarchy, LeafStats
 from wolverined.model import AppState, Exit, LogLine
 from wolverined.sense import probes
-from wolverined.supervise import output, stopping
+from wolverined.supervise import memory, output, stopping
 from wolverined.supervise import port as ports
 from wolverined.supervise.supervisor import Supervisor
 
@@ -437,11 +437,57 @@ def test_a_kill_for_want_of_memory_is_told_apart(any_hierarchy: Hierarchy, place
         wrapped = WrappedHierarchy(any_hierarchy)
         async with supervised(configured(python(SERVER), place, port=free_port()), wrapped) as run:  # type: ignore[arg-type]
             await run.supervisor.start()
-            wrapped.leaves["app-1"].ooms = 1
+            leaf = wrapped.leaves["app-1"]
+            leaf.ooms = 1
+            leaf.used = LeafStats(memory_bytes=1, memory_max_bytes=64 << 20, memory_peak_bytes=63 << 20)
             os.kill(run.pid, signal.SIGKILL)
             await run.until(lambda: run.told.exits)
-            assert run.told.exits[0].oom
-            assert "out of memory" in str(run.supervisor.status()["last_exit"])
+            ended = run.told.exits[0]
+            assert (ended.oom, ended.memory_max_bytes, ended.memory_peak_bytes) == (True, 64 << 20, 63 << 20)
+            words = "SIGKILL (out of memory: limit 64 MiB, peak 63 MiB)"
+            assert run.supervisor.status()["last_exit"] == words
+            assert run.told.memory_deaths == []
+
+    play(scenario())
+
+
+def test_the_leaf_is_held_to_the_configurations_limit(any_hierarchy: Hierarchy, place: Path) -> None:
+    """Before anything runs in it; `status` says what holds, not what was wished."""
+
+    async def scenario() -> None:
+        wrapped = WrappedHierarchy(any_hierarchy)
+        config = configured(python(SERVER), place, port=free_port(), resources=ResourcesTable(memory_max_mb=512))
+        async with supervised(config, wrapped) as run:  # type: ignore[arg-type]
+            await run.supervisor.start()
+            leaf = wrapped.leaves["app-1"]
+            assert [one.memory_bytes for one in leaf.held] == [512 << 20]
+            missing = leaf.limit(leaf.held[0])
+            held = None if "memory" in missing else 512 << 20
+            assert run.supervisor.status()["memory_max_bytes"] == held
+
+    play(scenario())
+
+
+def test_a_worker_that_dies_for_want_of_memory_is_told_while_the_rest_goes_on(
+    any_hierarchy: Hierarchy, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no exit, and explains none that comes much later."""
+    monkeypatch.setattr(memory, "_SURVIVED_S", 0.01)
+    monkeypatch.setattr(memory, "_EXPLAINS_S", 0.0)
+
+    async def scenario() -> None:
+        wrapped = WrappedHierarchy(any_hierarchy)
+        async with supervised(configured(python(SERVER), place, port=free_port()), wrapped) as run:  # type: ignore[arg-type]
+            await run.supervisor.start()
+            leaf = wrapped.leaves["app-1"]
+            leaf.ooms = 2
+            leaf.memory_changed()
+            await run.until(lambda: run.told.memory_deaths)
+            assert [(generation, died) for generation, died, _ in run.told.memory_deaths] == [(1, 2)]
+            assert run.told.exits == []
+            os.kill(run.pid, signal.SIGKILL)
+            await run.until(lambda: run.told.exits)
+            assert not run.told.exits[0].oom
 
     play(scenario())
 

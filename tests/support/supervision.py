@@ -20,6 +20,7 @@ from wolverined.config.schema import AppTable, Config, ProbeTable, RestartTable,
 from wolverined.errors import SpawnError
 from wolverined.linux.hierarchy import open_hierarchy
 from wolverined.linux.leaf import Hierarchy, Leaf, LeafStats, Stuck
+from wolverined.linux.limits import Limits
 from wolverined.linux.ports import Holder
 from wolverined.model import AppState, Exit, IncidentKind, LogLine
 from wolverined.sense.probes import ProberFactory
@@ -55,6 +56,7 @@ class Recorder:
         self.exits: list[Exit] = []
         self.waits_told: list[tuple[float, str, bool]] = []
         self.lines: list[LogLine] = []
+        self.memory_deaths: list[tuple[int, int, LeafStats]] = []
         self.probes: list[tuple[IncidentKind, str]] = []
         self.ports: list[Holder] = []
         self.errors: list[SpawnError] = []
@@ -80,6 +82,10 @@ class Recorder:
         """Keep it."""
         self.exits.append(exit)
         self.order.append(f"exited {exit.generation}")
+
+    def memory_death(self, generation: int, processes: int, stats: LeafStats) -> None:
+        """Keep it."""
+        self.memory_deaths.append((generation, processes, stats))
 
     def waits(self, delay_s: float, *, why: str, loop: bool) -> None:
         """Keep it."""
@@ -211,12 +217,18 @@ class Wrapped:
     Attributes:
         clings: While set, the leaf claims that something in it does not die.
         ooms: What it says of kills for want of memory.
+        used: What it says of its memory besides; None: what the leaf says.
+        held: The limits that were asked for.
+        memory_changed: Tells whoever watches that `ooms` has changed.
     """
 
     def __init__(self, leaf: Leaf) -> None:
         self._leaf = leaf
         self.clings = False
         self.ooms = 0
+        self.used: LeafStats | None = None
+        self.held: list[Limits] = []
+        self.memory_changed: Callable[[], None] = lambda: None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._leaf, name)
@@ -240,9 +252,23 @@ class Wrapped:
         """What the test says."""
         return self.ooms
 
+    def limit(self, to: Limits) -> tuple[str, ...]:
+        """Keep it."""
+        self.held.append(to)
+        return self._leaf.limit(to)
+
+    def watch_memory(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """Leave it to the test to tell; the end of watching is told as the null function."""
+        self.memory_changed = changed
+
+        def end() -> None:
+            self.memory_changed = lambda: None
+
+        return end
+
     def stats(self) -> LeafStats:
-        """As the leaf."""
-        return self._leaf.stats()
+        """As the leaf, or what the test says."""
+        return self.used or self._leaf.stats()
 
 
 class WrappedHierarchy:

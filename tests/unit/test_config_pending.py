@@ -16,9 +16,9 @@ def test_defaults_warn_of_nothing() -> None:
 
 
 def test_a_key_without_effect_is_told() -> None:
-    """A memory limit that nobody holds must not look like one."""
-    config = msgspec.structs.replace(CONFIG, resources=ResourcesTable(memory_max_mb=512))
-    assert pending.warnings(config) == ("resources.memory_max_mb has no effect in this version of wolverined",)
+    """A watch for leaks that nobody keeps must not look like one."""
+    config = msgspec.structs.replace(CONFIG, resources=ResourcesTable(leak_window_s=60.0))
+    assert pending.warnings(config) == ("resources.leak_window_s has no effect in this version of wolverined",)
 
 
 @pytest.mark.parametrize("path", pending.PENDING)

@@ -12,7 +12,7 @@ import pytest
 
 from wolverined.daemon.listener import Listener
 from wolverined.errors import SpawnError
-from wolverined.linux.leaf import Stuck
+from wolverined.linux.leaf import LeafStats, Stuck
 from wolverined.linux.ports import Holder
 from wolverined.model import AppState, Exit, IncidentKind, LogLine, NewIncident
 from wolverined.redact import Redactor
@@ -49,6 +49,7 @@ class Desk:
     def __init__(self) -> None:
         self.taken: list[tuple[NewIncident, tuple[str, ...]]] = []
         self.ready = 0
+        self.deploys = 0
         self.fault: Exception | None = None
 
     def take(self, new: NewIncident, *, tail: tuple[str, ...] = ()) -> None:
@@ -60,6 +61,10 @@ class Desk:
     def app_ready(self) -> None:
         """Count it."""
         self.ready += 1
+
+    def source_may_have_changed(self) -> None:
+        """Count it."""
+        self.deploys += 1
 
 
 class Heal:
@@ -145,6 +150,34 @@ def test_only_an_exit_that_nobody_asked_for_is_an_incident() -> None:
     found = heard(lambda listener: listener.exited(ended()))
     assert found.incident.kind is IncidentKind.CRASH
     assert found.heal.told[0][1]["asked"] is False
+
+
+def test_an_exit_for_want_of_memory_tells_limit_and_peak() -> None:
+    """In its words, for programs, and in the incident."""
+    found = heard(
+        lambda listener: listener.exited(
+            ended(code=None, signal=9, oom=True, memory_max_bytes=64 << 20, memory_peak_bytes=63 << 20)
+        )
+    )
+    name, words, about = found.narrator.told[0]
+    assert (name, "limit 64 MiB, peak 63 MiB" in words) == ("app.exit", True)
+    assert (about["fields"]["oom"], about["fields"]["max_bytes"]) == (True, 64 << 20)
+    assert (found.incident.kind, found.incident.message) == (IncidentKind.OOM, "limit 64 MiB, peak 63 MiB")
+
+
+def test_a_part_that_died_for_want_of_memory_is_told_and_is_no_exit() -> None:
+    """The kernel killed a worker; the rest serves on."""
+    stats = LeafStats(memory_max_bytes=None, memory_peak_bytes=900 << 20)
+    found = heard(lambda listener: listener.memory_death(3, 1, stats))
+    words = "a process of generation 3 died for want of memory (no limit of its own, peak 900 MiB); the rest goes on"
+    assert found.events == [("app.oom", words, "error")]
+    assert found.desk.taken == []
+
+
+def test_a_stop_that_was_asked_for_may_be_a_deploy() -> None:
+    """The desk looks whether repairs are still there; a crash is none of it."""
+    assert heard(lambda listener: listener.exited(ended(asked=True))).desk.deploys == 1
+    assert heard(lambda listener: listener.exited(ended())).desk.deploys == 0
 
 
 def test_what_is_kept_of_a_crash_holds_no_secret() -> None:

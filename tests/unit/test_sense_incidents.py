@@ -76,7 +76,9 @@ def test_a_signal_from_outside_has_no_trace() -> None:
     """Nothing in the output tells why somebody sent SIGKILL or memory ran out; an abort is the process's own."""
     assert incident(CRASHED, signal=9).trace is None
     assert incident(CRASHED, signal=15).trace is None
-    assert incident(CRASHED, signal=9, oom=True).trace is None
+    new = incident(CRASHED, signal=9, oom=True, memory_max_bytes=64 << 20, memory_peak_bytes=63 << 20)
+    assert (new.trace, new.message) == (None, "limit 64 MiB, peak 63 MiB")
+    assert "resources.memory_max_mb" in new.note
     assert incident("Fatal Python error: Aborted\n\n" + 'File "/srv/app/a.py", line 1 in f', signal=6).trace is not None
 
 

@@ -21,7 +21,6 @@ PENDING = (
     "platform.url",
     "probe.loop_heartbeat",
     "resources.leak_window_s",
-    "resources.memory_max_mb",
     "resources.sample_s",
     "retention.evidence_days",
     "retention.state_max_mb",

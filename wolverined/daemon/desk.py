@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import zlib
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -26,25 +25,13 @@ from wolverined.errors import Conflict, StoreError
 from wolverined.heal.dispatch import Dispatcher
 from wolverined.heal.job import Conclusion, Job, Result, Task
 from wolverined.heal.triage import Action, Decision, after_failure, lifted, triage
-from wolverined.model import (
-    Incident,
-    IncidentKind,
-    IncidentState,
-    NewIncident,
-    Repair,
-    RepairState,
-)
+from wolverined.model import Incident, IncidentState, NewIncident, Repair, RepairState
 from wolverined.store import Store
-
-STALE_S = 1800.0
-"""An incident that nobody repairs is closed as recovered when the app was well for so long."""
 
 BROKEN_S = 30.0
 """How long an incident rests whose heal could not even be conducted."""
 
-STABLE_S = 1800.0
-"""A verified repair that stood for so long is stable (the predecessor's 30 minutes)."""
-
+_CHECK = "check"  # in the place of an incident: short, and nobody's business
 _FAILED_HEAL = (Conclusion.NOTHING, Conclusion.ROLLED_BACK, Conclusion.FAILED)
 
 
@@ -107,11 +94,12 @@ class Desk:
         self._idle.set()
         self._started = False
         self._closing = False
+        self._unlooked = True  # whether a deploy replaced what repairs wrote is not known
 
     @property
     def current(self) -> str:
         """The incident that is being healed, or nothing."""
-        return self._current
+        return "" if self._current == _CHECK else self._current
 
     @property
     def held_until(self) -> float:
@@ -316,6 +304,35 @@ class Desk:
             waits = incident.id in self._timers and not again
             if incident.state is IncidentState.OPEN and not waits and not self._current:
                 self.consider(incident)
+        self._look()
+
+    def source_may_have_changed(self) -> None:
+        """Somebody stopped or restarted the app, perhaps for a deploy; what a heal does is none."""
+        self._unlooked = self._unlooked or not self._current
+
+    def _look(self) -> None:
+        """See whether a deploy has replaced what repairs wrote: once for each start that somebody asked for."""
+        idle = not self._current and not self._closing and self._hold.until() <= self._clock.wall()
+        if self._unlooked and idle and standing.checkable(self._store):
+            self._begin(self._check())
+
+    async def _until_checked(self) -> None:
+        """An operator who asks for something right behind a restart is not refused for the look after it."""
+        if self._current == _CHECK:
+            await self._idle.wait()
+
+    async def _check(self) -> None:
+        self._claim(_CHECK)
+        self._unlooked = False
+        try:
+            result = await self._work(self._job(Task.CHECK))
+        finally:
+            self._yield_turn()
+        if result.conclusion is Conclusion.WAIT:
+            self._unlooked = True  # half of a deploy is there: the next tidy asks again
+        elif result.conclusion is Conclusion.FAILED:
+            words = f"whether repairs are still in the source is not known: {result.said}"
+            self._narrator.tell("heal.unchecked", words, severity="warn")
 
     def app_ready(self) -> None:
         """The app answers again: what a restart alone mends is over, and a probation that was put off begins."""
@@ -325,10 +342,11 @@ class Desk:
             if incident.state is IncidentState.OPEN and self._decide(incident).action is Action.RESTART:
                 self._close(incident, closed_by="restarted", said="the app is ready again after a restart")
 
+        await self._until_checked()
     async def heal_asked(self, args: dict[str, Any]) -> Result | None:
         """An operator's `heal`: the incident named, or the newest open one; None when there is none."""
         report = str(args.get("report") or "")
-        incident = self._asked_for(str(args.get("incident") or ""), report)
+        incident = standing.asked_for(self._store, str(args.get("incident") or ""), report)
         if incident is None:
             return None
         if (left := standing.in_probation(self._store)) is not None and not self._current:
@@ -339,22 +357,6 @@ class Desk:
         if rest.level and not dry_run:
             self._store.quarantine.put(lifted(rest))
         return await self._heal(incident, report=report, dry_run=dry_run, asked=True)
-
-    def _asked_for(self, incident_id: str, report: str) -> Incident | None:
-        if incident_id:
-            incident = self._store.incidents.get(incident_id)
-            if incident.state is IncidentState.CLOSED:
-                raise Conflict(f"{incident_id} is closed by {incident.closed_by}", hint="name an open one")
-            return incident
-        if report:
-            words = NewIncident(
-                fingerprint=f"report-{zlib.crc32(' '.join(report.split()).encode()):08x}",
-                kind=IncidentKind.REPORT,
-                error="operator's report",
-                message=report[:500],
-            )
-            return self._store.incidents.open_or_count(words)
-        return self._store.incidents.newest_open()
 
     async def repair_asked(self, task: Task, repair_id: str, *, sha256: str = "") -> Result:
         """An operator's approve or rollback of a repair; or go on with its probation."""
@@ -402,6 +404,7 @@ class Desk:
     def _open_again(self, incident: Incident, *, why: str) -> None:
         """An incident waits for approval only as long as there is something to approve."""
         if incident.state is IncidentState.APPROVAL and not standing.approvable(self._store, incident):
+        await self._until_checked()
             self._store.incidents.update(incident.id, state=IncidentState.OPEN, note=why)
             self._rest(incident, why=why)
 
@@ -453,27 +456,23 @@ class Desk:
         self._started = True
         self._next()
 
+        self._look()
     async def tidy(self) -> None:
         """Promote repairs that stood, expire approvals that nobody gave, close what is long over."""
         if self.torn and not self._current:
             await self.recover()
+        self._unlooked = True  # a hold is for a deploy; looked at when it is over
         await self._dispatcher.let_go()
+        self._look()
         now = self._clock.wall()
-        approval_s = self._config().heal.approval_s
-        due = [
-            repair
-            for repair in self._store.repairs.list(limit=200)
-            if (repair.state is RepairState.VERIFIED and now - (repair.ended_at or now) > STABLE_S)
-            or (repair.state is RepairState.APPROVAL and now - repair.created_at > approval_s)
-        ]
-        if due and not self._current:
+        if not self._current and standing.promotable(self._store, now=now, approval_s=self._config().heal.approval_s):
             async with self._turn("promote"):
                 await self._work(self._job(Task.PROMOTE))
         if not self._current and self._serving() and (repair := standing.in_probation(self._store)) is not None:
             self._begin(self.repair_asked(Task.WATCH, repair.id))
         for incident in self._store.incidents.list(open_only=True):
             self._open_again(incident, why="nobody approved its repair in time")
-            if incident.state is IncidentState.OPEN and now - incident.last_at > STALE_S:
+            if standing.stale(incident, now=now):
                 self._close(incident, closed_by="recovered", said="no trouble of this kind for half an hour")
 
     def hold(self, seconds: float) -> float:

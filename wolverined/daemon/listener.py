@@ -19,7 +19,8 @@ from wolverined.daemon.narrator import Narrator
 from wolverined.daemon.service import Service
 from wolverined.errors import SpawnError
 from wolverined.heal.dispatch import Dispatcher
-from wolverined.linux.leaf import Stuck
+from wolverined.linux.leaf import LeafStats, Stuck
+from wolverined.linux.limits import memory_words
 from wolverined.linux.ports import Holder
 from wolverined.model import AppState, Exit, Incident, IncidentKind, LogLine, NewIncident
 from wolverined.redact import Redactor
@@ -117,7 +118,7 @@ class Listener:
             severity="info" if exit.asked else "error",
             generation=exit.generation,
             # Telling may wait until the next generation is under way; this is when it was noticed.
-            fields={"noticed_at": exit.at, "code": exit.code, "signal": exit.signal},
+            fields={"noticed_at": exit.at, "code": exit.code, "signal": exit.signal, **_memory_of(exit)},
         )
         if exit.asked:
             self._reports.pop(exit.generation, None)
@@ -148,6 +149,8 @@ class Listener:
             # A quick app is ready again before its predecessor's end has been looked into.
             self.desk.app_ready()
 
+            if self.desk is not None:
+                self.desk.source_may_have_changed()
     def line(self, line: LogLine) -> None:
         """Keep and tell one line of the app, and what it may mean for the operator."""
         self._narrator.line(line)
@@ -174,6 +177,14 @@ class Listener:
 
     def cannot_start(self, error: SpawnError) -> None:
         """A program that cannot be started needs a person."""
+    def memory_death(self, generation: int, processes: int, stats: LeafStats) -> None:
+        """Tell that part of the app died for want of memory; that the whole did is told as its exit."""
+        who = "a process" if processes == 1 else f"{processes} processes"
+        memory = memory_words(stats.memory_max_bytes, stats.memory_peak_bytes)
+        words = f"{who} of generation {generation} died for want of memory ({memory}); the rest goes on"
+        fields = {"processes": processes, "max_bytes": stats.memory_max_bytes, "peak_bytes": stats.memory_peak_bytes}
+        self._narrator.tell("app.oom", words, severity="error", generation=generation, fields=fields)
+
         new = NewIncident(
             fingerprint=fingerprint(IncidentKind.BOOT, None, None),
             kind=IncidentKind.BOOT,
@@ -234,3 +245,9 @@ def _seconds(seconds: float) -> str:
 
 def _nothing() -> None:
     """Stand in while nobody wants to know of a start, or reports."""
+def _memory_of(exit: Exit) -> dict[str, Any]:  # noqa: A002  the vocabulary's word
+    """What an exit for want of memory tells besides."""
+    known = {"oom": True, "max_bytes": exit.memory_max_bytes, "peak_bytes": exit.memory_peak_bytes}
+    return known if exit.oom else {}
+
+

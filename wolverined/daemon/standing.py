@@ -6,13 +6,24 @@ Questions only; the desk asks them before it begins anything, and after a start.
 
 from __future__ import annotations
 
-from wolverined.errors import NotFound
-from wolverined.model import Incident, IncidentState, Repair, RepairState
+import zlib
+
+from wolverined.errors import Conflict, NotFound
+from wolverined.heal.job import Conclusion, Result
+from wolverined.model import Incident, IncidentKind, IncidentState, NewIncident, Repair, RepairState
 from wolverined.store import Store
 from wolverined.store.journal import JournalState
 
+STABLE_S = 1800.0
+"""A verified repair that stood for so long is stable (the predecessor's 30 minutes)."""
+
+STALE_S = 1800.0
+"""An incident that nobody repairs is closed as recovered when the app was well for so long."""
+
 _LOOKED_AT = 50
+_ALL = 200
 _WATCHED = (RepairState.APPLIED, RepairState.PROBATION)
+_STANDING = (RepairState.VERIFIED, RepairState.STABLE)
 _APPROVABLE = (RepairState.APPROVAL, RepairState.PROPOSED, RepairState.UNPROVABLE)
 _TORN = (JournalState.SWAPPING, JournalState.UNDOING)
 
@@ -30,6 +41,49 @@ def in_probation(store: Store) -> Repair | None:
     return next((repair for repair in store.repairs.list(limit=_LOOKED_AT) if repair.state in _WATCHED), None)
 
 
+def checkable(store: Store) -> bool:
+    """Whether there is a repair that a deploy could have replaced, and none that is watched anyway."""
+    repairs = store.repairs.list(limit=_ALL)
+    return any(one.state in _STANDING for one in repairs) and not any(one.state in _WATCHED for one in repairs)
+
+
+def promotable(store: Store, *, now: float, approval_s: float) -> bool:
+    """Whether a repair has stood long enough to be stable, or has waited too long for an approval."""
+    return any(
+        (repair.state is RepairState.VERIFIED and now - (repair.ended_at or now) > STABLE_S)
+        or (repair.state is RepairState.APPROVAL and now - repair.created_at > approval_s)
+        for repair in store.repairs.list(limit=_ALL)
+    )
+
+
+def asked_for(store: Store, incident_id: str, report: str) -> Incident | None:
+    """The incident that an operator means: the one named, that of their own words, or the newest open one.
+
+    Raises:
+        Conflict: It is closed.
+        NotFound: There is none of that id.
+    """
+    if incident_id:
+        incident = store.incidents.get(incident_id)
+        if incident.state is IncidentState.CLOSED:
+            raise Conflict(f"{incident_id} is closed by {incident.closed_by}", hint="name an open one")
+        return incident
+    if report:
+        words = NewIncident(
+            fingerprint=f"report-{zlib.crc32(' '.join(report.split()).encode()):08x}",
+            kind=IncidentKind.REPORT,
+            error="operator's report",
+            message=report[:500],
+        )
+        return store.incidents.open_or_count(words)
+    return store.incidents.newest_open()
+
+
+def stale(incident: Incident, *, now: float) -> bool:
+    """Whether an open incident is long over."""
+    return incident.state is IncidentState.OPEN and now - incident.last_at > STALE_S
+
+
 def half_done(store: Store) -> bool:
     """Whether a predecessor was killed in the middle of something that has to be finished or forgotten."""
     repairs = store.repairs.list(limit=_LOOKED_AT)
@@ -45,6 +99,18 @@ def torn(store: Store) -> bool:
 def approvable(store: Store, incident: Incident) -> bool:
     """Whether there is a repair of this incident that an operator could approve."""
     return any(repair.state in _APPROVABLE for repair in store.repairs.list(limit=_LOOKED_AT, incident=incident.id))
+
+
+def rolled_back(store: Store, repair_id: str) -> Result:
+    """What became of a rollback that was left to the heal which watched the repair."""
+    repair = store.repairs.get(repair_id)
+    done = repair.state is RepairState.ROLLED_BACK
+    said = repair.note or f"{repair_id} is {repair.state.value}"
+    return Result(
+        conclusion=Conclusion.ROLLED_BACK if done else Conclusion.FAILED,
+        said=f"{repair_id} rolled back: {said}" if done else said,
+        repair=repair_id,
+    )
 
 
 def _cut_off(store: Store, repair: Repair) -> bool:

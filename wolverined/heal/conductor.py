@@ -17,7 +17,7 @@ import msgspec
 
 from wolverined.clock import Clock
 from wolverined.errors import Conflict, NotFound, SurgeryAborted, WolverineError
-from wolverined.heal import transaction
+from wolverined.heal import deployed, transaction
 from wolverined.heal.cargo import read_whole
 from wolverined.heal.counsel import Counsel
 from wolverined.heal.decision import Next, decide
@@ -37,8 +37,6 @@ from wolverined.store import Store
 
 _HOUR_S = 3600.0
 _SETTINGS = ("**/.env*", "**/*.env")
-_SURGERY_S = 3.0
-"""So far apart may be the time of a file that we wrote and the time at which the store calls it applied."""
 _CODE = frozenset((".py", ".js", ".mjs", ".cjs", ".jsx", ".ts", ".mts", ".cts", ".tsx"))
 
 
@@ -88,6 +86,7 @@ class Conductor:
             Task.REJECT: self._reject,
             Task.RECOVER: self._recover,
             Task.WATCH: self._watch,
+            Task.CHECK: self._check,
             Task.PROMOTE: self._promote,
         }
         try:
@@ -106,7 +105,11 @@ class Conductor:
         async with self._surgeon() as surgeon:
             await self._learn_secrets(surgeon)
             taken = await self._take(surgeon)
-        if (wait_s := self._settling(taken)) > 0:
+            wait_s = self._settling(taken)
+            if wait_s <= 0:
+                with contextlib.suppress(WolverineError):  # it is looked at again; the trouble is not that
+                    await self._look_for_lost(surgeon)
+        if wait_s > 0:
             said = f"the source changed a moment ago (a deploy?); looked at again in {wait_s:.0f} s"
             return Result(conclusion=Conclusion.WAIT, said=said, retry_after_s=wait_s)
         app_root = str(self._job.config.app.directory)
@@ -216,7 +219,7 @@ class Conductor:
 
     async def _roll_back(self) -> Result:
         repair = self._repair()
-        if repair.state not in _IN_PLACE:
+        if repair.state not in deployed.IN_PLACE:
             raise Conflict(f"{repair.id} is {repair.state.value}", hint="only an applied repair can be rolled back")
         return await self._operation.roll_back(repair, why="an operator asked")
 
@@ -266,8 +269,30 @@ class Conductor:
         fingerprint = self._store.repairs.stored(repair.id).fingerprint
         return await self._operation.resume(repair, fingerprint=fingerprint, ready=self._job.ready)
 
+    async def _check(self) -> Result:
+        """Say which applied repairs are no longer in the source, or have come back with it."""
+        async with self._surgeon() as surgeon:
+            wait_s = await self._look_for_lost(surgeon)
+        if wait_s > 0:
+            said = f"the source changed a moment ago (a deploy?); looked at again in {wait_s:.0f} s"
+            return Result(conclusion=Conclusion.WAIT, said=said, retry_after_s=wait_s)
+        return Result(conclusion=Conclusion.DONE, said="it is known which repairs are in the source")
+
+    async def _look_for_lost(self, surgeon: SurgeonClient) -> float:
+        return await deployed.look(
+            surgeon=surgeon,
+            store=self._store,
+            say=self._say,
+            app=self._job.name,
+            wall=self._clock.wall(),
+            settle_s=self._job.config.heal.settle_s,
+        )
+
     async def _promote(self) -> Result:
         now = self._clock.wall()
+        with contextlib.suppress(WolverineError):  # promotion is by the clock; this is looked at again
+            async with self._surgeon() as surgeon:
+                await self._look_for_lost(surgeon)
         promoted = await transaction.promote(
             store=self._store, state_dir=self._state_dir, retention=self._job.config.retention, now=now
         )
@@ -319,7 +344,7 @@ class Conductor:
             for at in (repair.applied_at, repair.ended_at)
             if at is not None and repair.backup
         )
-        return any(abs(mtime - at) < _SURGERY_S for at in ours)
+        return any(abs(mtime - at) < deployed.SURGERY_S for at in ours)
 
     def _source(self) -> Path:
         return self._job.config.app.directory / self._job.config.heal.source
@@ -356,6 +381,5 @@ def code_hashes(snapshot: Snapshot, *, without: set[str]) -> dict[str, str]:
 
 _BEGUN = (RepairState.PROPOSED, RepairState.PROVING)
 _APPROVABLE = (RepairState.APPROVAL, RepairState.PROPOSED, RepairState.UNPROVABLE, RepairState.ROLLED_BACK)
-_IN_PLACE = (RepairState.APPLIED, RepairState.PROBATION, RepairState.VERIFIED, RepairState.STABLE)
 _WATCHED = (RepairState.APPLIED, RepairState.PROBATION)
 _REJECTABLE = (RepairState.APPROVAL, RepairState.PROPOSED, RepairState.UNPROVABLE)

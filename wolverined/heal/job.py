@@ -26,6 +26,7 @@ class Task(StrEnum):
     REJECT = "reject"  # an operator's no
     RECOVER = "recover"  # after a crash: finish or undo what the journal says was under way
     WATCH = "watch"  # go on with a probation that the daemon's own end interrupted
+    CHECK = "check"  # look whether a deploy has replaced what repairs wrote
     PROMOTE = "promote"  # a verified repair has stood long enough: call it stable, prune backups
 
 
@@ -39,7 +40,7 @@ class Conclusion(StrEnum):
     NOTHING = "nothing"  # no proposal, or none that stood the trial
     WAIT = "wait"  # not now: the source changed a moment ago
     PAUSED = "paused"  # applied, and the operator stopped the app: it is watched once the app runs again
-    DONE = "done"  # recover, promote, restore: nothing more to say
+    DONE = "done"  # recover, check, promote, restore: nothing more to say
     FAILED = "failed"  # the job itself failed; `said` and `hint` tell why
 
 

@@ -72,8 +72,10 @@ def number(path: Path) -> int | None:
 
 def memory_words(limit_bytes: int | None, peak_bytes: int | None) -> str:
     """The limit of a leaf and the most that it used, as far as they are known, for a person."""
-    words = "no limit of its own" if limit_bytes is None else f"limit {_mib(limit_bytes)}"
-    return words if peak_bytes is None else f"{words}, peak {_mib(peak_bytes)}"
+    limit = "no limit of its own" if limit_bytes is None else f"limit {_mib(limit_bytes)}"
+    if peak_bytes is None:
+        return "" if limit_bytes is None else limit  # where nothing is known, nothing is claimed
+    return f"{limit}, peak {_mib(peak_bytes)}"
 
 
 class Watch:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Sequence
 
+from wolverined.linux.limits import memory_words
 from wolverined.model import Exit, IncidentKind, NewIncident, Trace
 from wolverined.sense.crash import CrashReport
 from wolverined.traces import fingerprint, parse
@@ -25,6 +26,7 @@ _OWN_SIGNALS = frozenset(
 _UNCAUGHT = 1  # what Node and Python exit with after an uncaught error
 _NEAR_END = 20
 _REPORT_MAX_AGE_S = 10.0
+_OOM_NOTE = "look for what keeps growing (wolverinectl status shows the memory), or raise resources.memory_max_mb"
 
 
 def from_exit(
@@ -49,7 +51,9 @@ def from_exit(
         report = None
     trace = _trace(exit, traces, report, app_root, tail)
     error, message = describe_exit(exit), ""
-    if trace is not None and kind is not IncidentKind.OOM:
+    if kind is IncidentKind.OOM:
+        message = memory_words(exit.memory_max_bytes, exit.memory_peak_bytes)
+    elif trace is not None:
         last = trace.errors[-1]
         error, message = last.type or error, last.message
     return NewIncident(
@@ -62,6 +66,7 @@ def from_exit(
         trace=trace,
         exit=exit,
         request=report.requests[0] if report and report.requests else None,
+        note=_OOM_NOTE if kind is IncidentKind.OOM else "",
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -17,12 +17,13 @@ from wolverined.clock import Clock
 from wolverined.config.schema import Config, ProbeTable
 from wolverined.errors import SpawnError
 from wolverined.linux.credentials import Credentials
-from wolverined.linux.leaf import Hierarchy, Leaf
+from wolverined.linux.leaf import Hierarchy, Leaf, LeafStats
 from wolverined.linux.process import Child, ExitStatus, spawn
 from wolverined.model import Exit
 from wolverined.supervise.environment import NOTIFY_SOCKET, build_environment
 from wolverined.supervise.handover import HandedGeneration, HandedPipe
 from wolverined.supervise.interfaces import ProbeEvents, Prober, ProberFactory, ProbeTarget
+from wolverined.supervise.memory import MemoryDeaths, limits_of
 from wolverined.supervise.output import Output, Pump, Splitter
 from wolverined.supervise.telling import complain
 
@@ -32,8 +33,15 @@ TAIL_LINES = 200
 _DRAIN_S = 1.0  # how long the pipes may outlive an empty tree (a process that left it holds them)
 
 
+def _unheard(_generation: int, _processes: int, _stats: LeafStats) -> None:
+    """Nobody wants to know."""
+
+
 class Setting(msgspec.Struct, frozen=True, kw_only=True):
-    """What every generation of one supervisor is started with, besides the configuration."""
+    """What every generation of one supervisor is started with, besides the configuration.
+
+    `memory_death` is told of processes that died for want of memory while their generation goes on.
+    """
 
     hierarchy: Hierarchy
     clock: Clock
@@ -42,6 +50,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     base: Mapping[str, str]
     output: Output
     prober_factory: ProberFactory
+    memory_death: Callable[[int, int, LeafStats], None] = _unheard
 
 
 class Generation:
@@ -73,7 +82,13 @@ class Generation:
         self._clock = setting.clock
         self._output = setting.output
         self._started = setting.clock.monotonic() if handed is None else handed.started
-        self._oom_before = leaf.oom_kills() if handed is None else handed.oom_before
+        before = leaf.oom_kills() if handed is None else handed.oom_before
+        self._memory = MemoryDeaths(
+            leaf,
+            before=before,
+            clock=setting.clock,
+            survived=lambda processes: setting.memory_death(number, processes, leaf.stats()),
+        )
         self._first_line = setting.output.ring.newest if handed is None else handed.first_line
         self._prober: Prober | None = None
         self._probing: asyncio.Task[None] | None = None
@@ -113,6 +128,7 @@ class Generation:
         leaf = setting.hierarchy.leaf(f"app-{number}")
         prober: Prober | None = None
         try:
+            leaf.limit(limits_of(config))  # what cannot be held is said once, at the start of wolverined
             target = _target(config, leaf, environment, credentials, setting)
             prober = setting.prober_factory(target)
             child = spawn(
@@ -169,7 +185,7 @@ class Generation:
             child=self.child.hand_over(),
             pipes=tuple(pipe for pipe in pipes if pipe is not None),
             started=self._started,
-            oom_before=self._oom_before,
+            oom_before=self._memory.seen,
             first_line=self._first_line,
             port=target.port,
             notify=target.probe.notify,
@@ -220,22 +236,27 @@ class Generation:
             pump.drain()
         ring = self._output.ring
         count = min(TAIL_LINES, ring.newest - self._first_line)
+        oom = self._memory.explain_end()
+        memory = self.leaf.stats() if oom else LeafStats()
         self.exit = Exit(
             generation=self.number,
             code=status.code,
             signal=status.signal,
-            oom=self.leaf.oom_kills() > self._oom_before,
+            oom=oom,
             asked=asked,
             ready=ready,
             uptime_s=self.uptime_s,
             at=self._clock.wall(),
             tail=tuple(line.text for line in ring.after(ring.newest - count, count) if line.generation == self.number),
+            memory_max_bytes=memory.memory_max_bytes,
+            memory_peak_bytes=memory.memory_peak_bytes,
         )
         return self.exit
 
     def abandon(self) -> None:
         """Close what is ours though something of it may still live; for the supervisor's own end."""
         self.end_probing()
+        self._memory.close()
         for pump in self.pumps:
             pump.close()
         self.child.close()
@@ -243,6 +264,7 @@ class Generation:
     async def let_go(self) -> None:
         """Give back everything; the leaf is empty. Its pipes are read to their end, or a second at most."""
         self.end_probing()
+        self._memory.close()
         self.leaf.remove()
         self.child.close()
         await asyncio.gather(*(pump.finish(timeout_s=_DRAIN_S) for pump in self.pumps))

@@ -12,7 +12,7 @@ import msgspec
 from wolverined.config.schema import ProbeTable
 from wolverined.errors import SpawnError
 from wolverined.linux.credentials import Credentials
-from wolverined.linux.leaf import Leaf, Stuck
+from wolverined.linux.leaf import Leaf, LeafStats, Stuck
 from wolverined.linux.ports import Holder
 from wolverined.model import AppState, Exit, IncidentKind, LogLine, Probing
 
@@ -30,6 +30,10 @@ class Listener(Protocol):
 
     def exited(self, exit: Exit) -> None:  # noqa: A002 - the vocabulary's word
         """A generation has ended, asked or not. Told before `generation_started` of the next."""
+        ...
+
+    def memory_death(self, generation: int, processes: int, stats: LeafStats) -> None:
+        """So many processes of a generation were killed for want of memory, and it goes on without them."""
         ...
 
     def waits(self, delay_s: float, *, why: str, loop: bool) -> None:

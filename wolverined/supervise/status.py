@@ -11,6 +11,7 @@ import msgspec
 from wolverined.clock import Clock
 from wolverined.errors import Conflict, SpawnError
 from wolverined.linux.leaf import Stuck
+from wolverined.linux.limits import memory_words
 from wolverined.model import AppState, Exit
 from wolverined.supervise.generation import Generation
 from wolverined.supervise.lifecycle import Life, Phase, shown
@@ -60,6 +61,8 @@ def describe(life: Life, record: Record, *, generation: Generation | None, clock
         "failures": life.record.failures,
         "tree": generation.leaf.pids() if generation is not None else [],
         "memory_bytes": stats.memory_bytes if stats is not None else None,
+        "memory_max_bytes": stats.memory_max_bytes if stats is not None else None,
+        "memory_peak_bytes": stats.memory_peak_bytes if stats is not None else None,
         "dropped_bytes": sum(pump.dropped_bytes for pump in generation.pumps) if generation is not None else 0,
         "last_exit": record.last_exit,
         "degraded": life.degraded,
@@ -81,7 +84,7 @@ def check_hope(life: Life, record: Record) -> None:
 
 
 def exit_words(ended: Exit) -> str:
-    """How a generation ended, in words: "exit 3", "SIGKILL", "SIGKILL (out of memory)"."""
+    """How a generation ended, in words: "exit 3", "SIGKILL", "SIGKILL (out of memory: limit 64 MiB, peak 64 MiB)"."""
     if ended.signal is None:
         words = f"exit {ended.code}"
     else:
@@ -89,7 +92,10 @@ def exit_words(ended: Exit) -> str:
             words = signal.Signals(ended.signal).name
         except ValueError:  # a real-time signal
             words = f"signal {ended.signal}"
-    return f"{words} (out of memory)" if ended.oom else words
+    memory = memory_words(ended.memory_max_bytes, ended.memory_peak_bytes)
+    if not ended.oom:
+        return words
+    return f"{words} (out of memory: {memory})" if memory else f"{words} (out of memory)"
 
 
 def passing(error: Exception) -> bool:

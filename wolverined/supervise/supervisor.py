@@ -89,6 +89,7 @@ class Supervisor:
             base=os.environ if base is None else base,
             output=Output(clock=clock, sink=lambda line: say(listener.line, line), ring=self.ring),
             prober_factory=prober_factory,
+            memory_death=lambda *told: say(listener.memory_death, *told),
         )
         self._life = Life()
         self._events: deque[lifecycle.LifeEvent] = deque()
