@@ -304,6 +304,14 @@ class Desk:
             waits = incident.id in self._timers and not again
             if incident.state is IncidentState.OPEN and not waits and not self._current:
                 self.consider(incident)
+
+    def app_ready(self) -> None:
+        """The app answers again: what a restart alone mends is over, and a probation that was put off begins."""
+        if not self._current and not self._closing and (repair := standing.in_probation(self._store)) is not None:
+            self._begin(self.repair_asked(Task.WATCH, repair.id))
+        for incident in self._store.incidents.list(open_only=True):
+            if incident.state is IncidentState.OPEN and self._decide(incident).action is Action.RESTART:
+                self._close(incident, closed_by="restarted", said="the app is ready again after a restart")
         self._look()
 
     def source_may_have_changed(self) -> None:
@@ -334,15 +342,6 @@ class Desk:
             words = f"whether repairs are still in the source is not known: {result.said}"
             self._narrator.tell("heal.unchecked", words, severity="warn")
 
-    def app_ready(self) -> None:
-        """The app answers again: what a restart alone mends is over, and a probation that was put off begins."""
-        if not self._current and not self._closing and (repair := standing.in_probation(self._store)) is not None:
-            self._begin(self.repair_asked(Task.WATCH, repair.id))
-        for incident in self._store.incidents.list(open_only=True):
-            if incident.state is IncidentState.OPEN and self._decide(incident).action is Action.RESTART:
-                self._close(incident, closed_by="restarted", said="the app is ready again after a restart")
-
-        await self._until_checked()
     async def heal_asked(self, args: dict[str, Any]) -> Result | None:
         """An operator's `heal`: the incident named, or the newest open one; None when there is none."""
         report = str(args.get("report") or "")
@@ -351,6 +350,7 @@ class Desk:
             return None
         if (left := standing.in_probation(self._store)) is not None and not self._current:
             raise Conflict(f"{left.id} is in its probation", hint="start the app, or roll the repair back")
+        await self._until_checked()
         self._claim(incident.id)
         dry_run = bool(args.get("dry_run"))
         rest = self._store.quarantine.get(incident.fingerprint)
@@ -404,7 +404,6 @@ class Desk:
     def _open_again(self, incident: Incident, *, why: str) -> None:
         """An incident waits for approval only as long as there is something to approve."""
         if incident.state is IncidentState.APPROVAL and not standing.approvable(self._store, incident):
-        await self._until_checked()
             self._store.incidents.update(incident.id, state=IncidentState.OPEN, note=why)
             self._rest(incident, why=why)
 
@@ -420,6 +419,7 @@ class Desk:
 
     @contextlib.asynccontextmanager
     async def _turn(self, what: str) -> AsyncIterator[None]:
+        await self._until_checked()
         self._claim(what)
         self._healing(True)
         try:
@@ -456,14 +456,11 @@ class Desk:
         self._started = True
         self._next()
 
-        self._look()
     async def tidy(self) -> None:
         """Promote repairs that stood, expire approvals that nobody gave, close what is long over."""
         if self.torn and not self._current:
             await self.recover()
-        self._unlooked = True  # a hold is for a deploy; looked at when it is over
         await self._dispatcher.let_go()
-        self._look()
         now = self._clock.wall()
         if not self._current and standing.promotable(self._store, now=now, approval_s=self._config().heal.approval_s):
             async with self._turn("promote"):
@@ -474,11 +471,14 @@ class Desk:
             self._open_again(incident, why="nobody approved its repair in time")
             if standing.stale(incident, now=now):
                 self._close(incident, closed_by="recovered", said="no trouble of this kind for half an hour")
+        self._look()
 
     def hold(self, seconds: float) -> float:
         """Put heals on hold for so long (0 lifts it); gives the wall time of its end."""
         self._hold.set(seconds)
+        self._unlooked = True  # a hold is for a deploy; looked at when it is over
         self._next(again=True)
+        self._look()
         return self._hold.until()
 
     async def close(self) -> None:

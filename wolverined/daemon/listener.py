@@ -123,6 +123,8 @@ class Listener:
         if exit.asked:
             self._reports.pop(exit.generation, None)
             self._tell_heal("exit", {"asked": True, "fingerprint": "", "own": False})
+            if self.desk is not None:
+                self.desk.source_may_have_changed()
             return
         task = asyncio.get_running_loop().create_task(self._examine(exit))
         self._examining.add(task)
@@ -149,8 +151,14 @@ class Listener:
             # A quick app is ready again before its predecessor's end has been looked into.
             self.desk.app_ready()
 
-            if self.desk is not None:
-                self.desk.source_may_have_changed()
+    def memory_death(self, generation: int, processes: int, stats: LeafStats) -> None:
+        """Tell that part of the app died for want of memory; that the whole did is told as its exit."""
+        who = "a process" if processes == 1 else f"{processes} processes"
+        memory = memory_words(stats.memory_max_bytes, stats.memory_peak_bytes)
+        words = f"{who} of generation {generation} died for want of memory ({memory}); the rest goes on"
+        fields = {"processes": processes, "max_bytes": stats.memory_max_bytes, "peak_bytes": stats.memory_peak_bytes}
+        self._narrator.tell("app.oom", words, severity="error", generation=generation, fields=fields)
+
     def line(self, line: LogLine) -> None:
         """Keep and tell one line of the app, and what it may mean for the operator."""
         self._narrator.line(line)
@@ -177,14 +185,6 @@ class Listener:
 
     def cannot_start(self, error: SpawnError) -> None:
         """A program that cannot be started needs a person."""
-    def memory_death(self, generation: int, processes: int, stats: LeafStats) -> None:
-        """Tell that part of the app died for want of memory; that the whole did is told as its exit."""
-        who = "a process" if processes == 1 else f"{processes} processes"
-        memory = memory_words(stats.memory_max_bytes, stats.memory_peak_bytes)
-        words = f"{who} of generation {generation} died for want of memory ({memory}); the rest goes on"
-        fields = {"processes": processes, "max_bytes": stats.memory_max_bytes, "peak_bytes": stats.memory_peak_bytes}
-        self._narrator.tell("app.oom", words, severity="error", generation=generation, fields=fields)
-
         new = NewIncident(
             fingerprint=fingerprint(IncidentKind.BOOT, None, None),
             kind=IncidentKind.BOOT,
@@ -239,15 +239,15 @@ _REPORTS_EACH = 3  # of up to 64 KiB each
 _NOTICED_S = 0.5
 
 
-def _seconds(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
-
-
-def _nothing() -> None:
-    """Stand in while nobody wants to know of a start, or reports."""
 def _memory_of(exit: Exit) -> dict[str, Any]:  # noqa: A002  the vocabulary's word
     """What an exit for want of memory tells besides."""
     known = {"oom": True, "max_bytes": exit.memory_max_bytes, "peak_bytes": exit.memory_peak_bytes}
     return known if exit.oom else {}
 
 
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
+
+
+def _nothing() -> None:
+    """Stand in while nobody wants to know of a start, or reports."""
