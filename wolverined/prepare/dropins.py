@@ -143,9 +143,10 @@ def reload_units(*, since: int, prepared: Path, reload: Callable[[], None]) -> N
 
 def _last_reload(prepared: Path) -> int:
     try:
-        return int((prepared / _RELOADED).read_bytes())
+        last = int((prepared / _RELOADED).read_bytes())
     except (OSError, ValueError):
         return -1
+    return last if last <= time.monotonic_ns() else -1  # of another boot
 
 
 @contextlib.contextmanager

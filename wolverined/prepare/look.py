@@ -36,18 +36,19 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     environment: bytes | None = None
 
 
-def look(file: Path, *, environment: Path) -> Seen:
+def look(file: Path, *, environment: Path, own: str = OWN) -> Seen:
     """See what there is of the application that `file` describes.
 
     Args:
         file: Its configuration.
         environment: Where the copy of its environment file will lie.
+        own: The supervisor's user and group, whom nobody else may be.
     """
     digest = ""
     try:
         data = _read_configuration(file)
         digest = digest_of(data)
-        seen = _Look(load.decode(data, origin=file), file).seen(environment)
+        seen = _Look(load.decode(data, origin=file), file, own).seen(environment)
     except ConfigError as error:
         return Seen(facts=Facts(refused=str(error), config_digest=digest))
     return msgspec.structs.replace(seen, facts=msgspec.structs.replace(seen.facts, config_digest=digest))
@@ -72,10 +73,11 @@ def _read_configuration(file: Path) -> bytes:
 class _Look:
     """One look, from what the file says to what it means on this machine."""
 
-    def __init__(self, text: str, file: Path) -> None:
+    def __init__(self, text: str, file: Path, own: str) -> None:
         raw, self._problems = load.read_toml(text, origin=file)
         self._tables = load.shape(raw, self._problems)
         self._file = file
+        self._own = own
         self._app = cast("AppTable", self._tables["app"])
         self._heal = cast("HealTable", self._tables["heal"])
         self._directory = meaning.absolute(self._app.directory, file.parent)
@@ -141,10 +143,10 @@ class _Look:
             who = Credentials.of_user(pwd.getpwnam(user).pw_name)
         except (KeyError, SpawnError):
             return None  # told by what is checked next
-        group = group_id(OWN)
-        if who.name == OWN or (group is not None and group in who.groups() and who.uid != 0):
-            what = f"{key} is {who.name}, who belongs to the group {OWN}, which is wolverined's alone"
-            self._problems.add(key, what, f"gpasswd -d {who.name} {OWN}, or write another user")
+        group = group_id(self._own)
+        if who.uid != 0 and (who.name == self._own or (group is not None and group in who.groups())):
+            what = f"{key} is {who.name}, who belongs to the group {self._own}, which is wolverined's alone"
+            self._problems.add(key, what, f"gpasswd -d {who.name} {self._own}, or write another user")
             return None
         return who
 

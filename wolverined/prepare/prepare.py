@@ -26,17 +26,17 @@ from wolverined.prepare.adviser import adviser_walls, model_of
 from wolverined.prepare.dropins import UNITS, Walls, daemon_reload, lay, reload_units
 from wolverined.prepare.look import OWN, Seen, look
 
-SPOOL_GROUP = "wolverine-spool"
-
 
 class Places(msgspec.Struct, frozen=True, kw_only=True):
-    """Where everything lies, and how PID 1 is told."""
+    """Where everything lies, for whom it is, and how PID 1 is told."""
 
     etc: Path = Path("/etc/wolverine")
     prepared: Path = facts.PREPARED
     spool: Path = Path("/var/spool/wolverine")
     units: Path = UNITS
     reload: Callable[[], None] = daemon_reload
+    own: str = OWN
+    spool_group: str = "wolverine-spool"
 
 
 def prepare(name: str, places: Places) -> Facts:
@@ -45,10 +45,10 @@ def prepare(name: str, places: Places) -> Facts:
     Raises:
         OSError: Not even the facts can be left.
     """
-    own = Credentials.of_user(OWN)
+    own = Credentials.of_user(places.own)
     _make_directory(facts.directory_of(name, prepared=places.prepared), uid=0, gid=own.gid, mode=0o750)
     copy = facts.environment_of(name, prepared=places.prepared)
-    seen = look(places.etc / f"{name}.toml", environment=copy)
+    seen = look(places.etc / f"{name}.toml", environment=copy, own=places.own)
     told = seen.facts if seen.config is None else _beside(name, seen, places, own)
     if seen.config is not None:
         # A refused configuration leaves the copy: one that is in force may still need it.
@@ -78,7 +78,7 @@ def _beside(name: str, seen: Seen, places: Places, own: Credentials) -> Facts:
     """Lay down what is beside the configuration; give its facts with all that came of it."""
     assert seen.config is not None
     model = model_of(name, directory=places.etc / "ai")
-    weak = [*model.weaknesses, *_without_effect(seen, name), *_spool(name, places.spool, own)]
+    weak = [*model.weaknesses, *_without_effect(seen, name), *_spool(name, places, own)]
     tried = _walls_of_trial(name, seen)
     trouble = _install(name, (adviser_walls(name, model), tried), places)
     weak += [*tried.weaknesses, *([trouble] if trouble else [])]
@@ -105,7 +105,7 @@ def _walls_of_trial(name: str, seen: Seen) -> Walls:
     assert seen.config is not None
     assert seen.app is not None
     try:
-        return trial.walls(name, seen.config, app=seen.app)
+        return trial.walls(name, seen.config, app=seen.app, environment=seen.environment)
     except (WolverineError, OSError) as error:
         return Walls(trouble=f"no walls for a trial: {error}")
 
@@ -129,15 +129,16 @@ def _install(name: str, walls: tuple[Walls, ...], places: Places) -> str:
     return ""
 
 
-def _spool(name: str, spool: Path, own: Credentials) -> list[str]:
+def _spool(name: str, places: Places, own: Credentials) -> list[str]:
     """Make the directory where heartbeats wait; what is in the way, if anything is."""
-    group = group_id(SPOOL_GROUP)
+    group = group_id(places.spool_group)
     if group is None:
-        return [f"heartbeats cannot wait on disk: there is no group {SPOOL_GROUP}; run systemd-sysusers"]
+        return [f"heartbeats cannot wait on disk: there is no group {places.spool_group}; run systemd-sysusers"]
     try:
-        _make_directory(spool / name, uid=own.uid, gid=group, mode=0o2770)
+        _make_directory(places.spool / name, uid=own.uid, gid=group, mode=0o2770)
     except OSError as error:
-        return [f"heartbeats cannot wait on disk: {spool / name}: {error.strerror}; make {spool} root's, 0755"]
+        place = places.spool / name
+        return [f"heartbeats cannot wait on disk: {place}: {error.strerror}; {place.parent} must be root's, 0755"]
     return []
 
 
