@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from wolverined.cli import installation
 from wolverined.cli.findings import BAD, OK, WEAK, Finding, run_as
 from wolverined.config.check import DIRECTORY
 from wolverined.config.environment import override
@@ -43,20 +44,24 @@ def read(path: Path) -> tuple[Loaded | None, list[Finding]]:
     return loaded, findings
 
 
-def look(config: Config, *, name: str, running: frozenset[int]) -> Iterator[Finding]:
+def look(config: Config, *, name: str, running: frozenset[int], service: bool = False) -> Iterator[Finding]:
     """Look at the application.
 
     Args:
         config: Its configuration.
         name: Its name.
         running: The pids of its running instance; empty when none was found.
+        service: Whether it is a service of this machine, whose keys are root's files alone.
     """
     who = Credentials.of_user(config.app.user)
     other = who if os.geteuid() == 0 else None
     yield from program(config, who, other)
     yield port(config, name=name, running=running)
     yield source(config, other)
-    yield adviser(config, name=name)
+    if service and config.heal.policy is not Policy.OFF:
+        yield installation.adviser(name)
+    else:
+        yield adviser(config, name=name)
 
 
 def program(config: Config, who: Credentials, other: Credentials | None) -> Iterator[Finding]:

@@ -11,13 +11,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from wolverined.cli import application, instances, machine
+from wolverined.cli import application, enrolled, installation, instances, machine
 from wolverined.cli.findings import BAD, OK, WEAK, Finding
 from wolverined.cli.terminal import GREEN, RED, YELLOW, Terminal, clean
 from wolverined.config import check
 from wolverined.errors import WolverineError
 from wolverined.linux.credentials import Credentials
-from wolverined.linux.runtime import check_name, runtime_dir, state_dir
+from wolverined.linux.runtime import STATE, check_name, runtime_dir, state_dir
 
 _COLOURS = {OK: GREEN, WEAK: YELLOW, BAD: RED}
 _NOBODY = "nobody"
@@ -39,22 +39,32 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _look(args: argparse.Namespace) -> Iterator[Finding]:
+    system = installation.present()
     if not args.name:
-        yield from machine.look(who=_user_of_trials(None), directory=None)
+        yield from machine.look(who=_user_of_trials(None), directory=None, service=system)
+        if system:
+            yield from installation.look()
+            yield installation.adviser("")
         yield machine.place(_parent(runtime_dir("doctor")), "runtime directory")
         yield machine.place(_parent(state_dir("doctor")), "state directory")
         return
     path = check.locate(args.name).absolute()
     name = check_name(path.stem)
+    service = system and path.parent == check.DIRECTORY
     loaded, findings = application.read(path)
     user = Credentials.of_user(loaded.config.app.user) if loaded else None
-    yield from machine.look(who=_user_of_trials(user), directory=loaded.config.app.directory if loaded else None)
+    directory = loaded.config.app.directory if loaded else None
+    yield from machine.look(who=_user_of_trials(user), directory=directory, service=service)
+    if service:
+        yield from installation.look()
     explicit = args.runtime_dir or os.environ.get("WOLVERINE_RUNTIME_DIR", "")
     yield machine.place(runtime_dir(name, Path(explicit) if explicit else None), "runtime directory")
-    yield machine.place(state_dir(name), "state directory")
+    yield machine.place(STATE / name if service else state_dir(name), "state directory")
     yield from findings
     if loaded:
-        yield from application.look(loaded.config, name=name, running=_running(name, explicit))
+        yield from application.look(loaded.config, name=name, running=_running(name, explicit), service=service)
+    if service:
+        yield from enrolled.look(name, path, loaded.config if loaded else None)
 
 
 def _parent(path: Path) -> Path:

@@ -39,21 +39,24 @@ _SETTINGS = (
 )
 
 
-def look(*, who: Credentials | None, directory: Path | None) -> Iterator[Finding]:
+def look(*, who: Credentials | None, directory: Path | None, service: bool = False) -> Iterator[Finding]:
     """Look at the machine.
 
     Args:
         who: The user that trials would run as; None: ourselves.
         directory: The application's, on whose file system an overlay is tried; None: an empty one.
+        service: Whether units of systemd give cgroups, walls and groups, which are then looked at themselves.
     """
     yield python()
     yield kernel()
     yield from programs()
-    yield cgroups()
-    yield from walls(who, directory)
+    if not service:
+        yield cgroups()
+        yield from walls(who, directory)
     yield journal()
     yield clock()
-    yield groups()
+    if not service:
+        yield groups()
 
 
 def python() -> Finding:
