@@ -6,6 +6,7 @@ What is wrong is collected, so that one start says all there is to mend. Nothing
 
 from __future__ import annotations
 
+import os
 import pwd
 import stat
 from pathlib import Path
@@ -153,8 +154,8 @@ class _Look:
     def _check_as(self, who: Credentials, *, there: bool) -> None:
         """Whether the app's user finds its directory and its program."""
         with as_user(who):
-            if there and (why := meaning.no_directory(self._directory)):
-                what = f"app.directory {self._directory} {why}, for {who.name}"
+            if there and not os.access(self._directory, os.X_OK, effective_ids=True):
+                what = f"app.directory {self._directory} cannot be entered by {who.name}"
                 self._problems.add("app.directory", what, f"let {who.name} enter it, and every directory above it")
             elif not self._problems.has("app.command"):
                 meaning.check_command(self._app, self._directory if there else None, self._problems)
