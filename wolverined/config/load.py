@@ -277,6 +277,7 @@ _EXAMPLES = {
     "app.environment": 'environment = {NODE_ENV = "production"}, each value in quotes',
     "app.port": "port = 3000",
     "ai.prices": 'prices = {"MODEL" = {input = 0.5, output = 2.0}}, in US dollars for a million tokens',
+    "heal.trial.read_only": 'read_only = ["public/videos"]',
     "heal.trial.environment": 'environment = {NAME = "value"}, each value in quotes',
     "heal.trial.setup": 'setup = [["npm", "run", "seed"]], a list of lists',
     "stop.scope": 'scope = "tree" (or "main")',

@@ -117,10 +117,11 @@ class ClusterTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class TrialTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[heal.trial]`: what a candidate needs before it can boot."""
+    """`[heal.trial]`: what a candidate needs before it can boot. `read_only` paths are relative to `app.directory`."""
 
     setup: tuple[tuple[str, ...], ...] = ()
     environment: dict[str, str] = {}
+    read_only: tuple[str, ...] = ()
 
 
 DENY = (

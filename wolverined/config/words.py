@@ -37,6 +37,10 @@ def check(tables: Mapping[str, msgspec.Struct], *, problems: Problems) -> None:
         for name in value_of(tables, key):
             if not _VARIABLE.fullmatch(name):
                 problems.add(f"{key}.{name}", f"{name!r} cannot be an environment variable", "rename it")
+    for path in value_of(tables, "heal.trial.read_only"):
+        if not path or not path.isprintable() or path.rstrip("/") in {"", "."}:
+            key = "heal.trial.read_only"
+            problems.add(key, f"{key} cannot name {path!r:.80}", 'write ["public/videos"], paths in app.directory')
     for command in value_of(tables, "heal.trial.setup"):
         if not command or not command[0]:
             problems.add(

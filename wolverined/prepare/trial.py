@@ -1,19 +1,300 @@
 # SPDX-License-Identifier: MIT
-"""The walls of one application's trial: its drop-ins, and what is lacking."""
+"""The walls of one application's trials: its drop-ins, and what is lacking.
+
+In the units a candidate stands at the app's own path, in an empty tree that heal fills with the source; what
+others wrote (dependencies, interpreters) is bound read-only. `drop_in` is pure; `walls` looks, as the app's user.
+"""
 
 from __future__ import annotations
 
+import grp
+import os
+import re
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
 from wolverined.config.schema import Config
+from wolverined.errors import WolverineError
+from wolverined.heal.doors import SIDES
+from wolverined.heal.trial import interpreters
 from wolverined.linux.credentials import Credentials
-from wolverined.prepare.dropins import Walls
+from wolverined.prepare.dependencies import find, on_the_way, readers
+from wolverined.prepare.dropins import Dropin, Walls, place, tmpfs, user_for
+from wolverined.prepare.eyes import as_user
+
+HIDDEN = ("/home", "/root", "/run", "/tmp", "/var/tmp")  # noqa: S108  hidden, not used
+"""What the unit covers by an empty place: what lies below must be bound to be there."""
+CLOSED = ("/boot", "/etc/wolverine", "/var/backups", "/var/lib/wolverine", "/var/log", "/var/mail", "/var/spool")
+"""What the unit closes: nothing below can be opened again. As wolverine-trial@.service has it."""
+NEEDED = ("/bin", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr", "/var")
+"""A trial needs these as they are, so that none of them can be the app's own directory."""
+TREE = "mode=0777,size=512M"
+HOME = "mode=0777,size=64M"
+MEMORY_MB = 1024
+"""As wolverine-trial@.service has it; more when the app may have more."""
+BESIDE_MB = 768
+"""What a trial needs beside the app's own memory: its tree, and who watches."""
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PATH_LINE = re.compile(r"^[ \t]*(?:export[ \t]+)?PATH=(.*)$", re.MULTILINE)
+IN_HOME = (".local/bin", ".local/lib")
+MANAGERS = (
+    ".asdf", ".bun", ".deno", ".fnm", ".local/share/fnm", ".local/share/mise", ".local/share/uv", ".nodenv", ".nvm",
+    ".pyenv", ".rbenv", ".rvm", ".sdkman", ".volta",
+)  # fmt: skip
+"""Version managers' trees in a home: a program in one may need all of it."""
+POWERFUL = frozenset(
+    {
+        "adm", "disk", "docker", "kmem", "lxd", "root", "shadow", "staff", "sudo", "systemd-journal", "wheel",
+        "wolverine", "wolverine-admin", "wolverine-spool", "wolverine-view",
+    }
+)  # fmt: skip
+"""Groups that a trial is never given, though the app's user may have them."""
 
 
-def walls(name: str, config: Config, *, app: Credentials) -> Walls:  # noqa: ARG001
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What differs from app to app.
+
+    Attributes:
+        directory: The app's own, as configured.
+        inside: Paths below it that are bound into the empty tree.
+        outside: Absolute paths that are bound where they are.
+        empty: Absolute paths at which an empty, writable place stands: the home, places in /run.
+        closed: Files that must not be opened.
+        groups: What the trial's user needs to read what is bound.
+        memory_mb: The limit of memory.
+        datagrams: Whether the app reports its readiness over a Unix socket.
+    """
+
+    directory: str
+    inside: tuple[str, ...] = ()
+    outside: tuple[str, ...] = ()
+    empty: tuple[str, ...] = ()
+    closed: tuple[str, ...] = ()
+    groups: tuple[int, ...] = ()
+    memory_mb: int = MEMORY_MB
+    datagrams: bool = False
+
+
+def drop_in(settings: Settings, *, user: str) -> str:
+    """The drop-in of one side (pure).
+
+    Raises:
+        WolverineError: A path cannot stand in a unit file.
+    """
+    top = settings.directory
+    lines = ["[Service]", f"User={user}", f"TemporaryFileSystem={tmpfs(top, TREE)}"]
+    # PID 1 makes the directories on the way to what it binds its own: the trial could write nothing there.
+    lines += [f"TemporaryFileSystem={tmpfs(f'{top}/{path}', TREE)}" for path in on_the_way(settings.inside)]
+    lines += [f"TemporaryFileSystem={tmpfs(path, HOME)}" for path in settings.empty]
+    bound = (*(f"{top}/{path}" for path in settings.inside), *settings.outside)
+    lines += [f"BindReadOnlyPaths=-{place(path)}" for path in bound]
+    lines += [f"InaccessiblePaths=-{place(path)}" for path in settings.closed]
+    if settings.groups:
+        lines.append("SupplementaryGroups=" + " ".join(map(str, settings.groups)))
+    if settings.memory_mb != MEMORY_MB:
+        lines.append(f"MemoryMax={settings.memory_mb}M")
+    if settings.datagrams:
+        lines.append("RestrictAddressFamilies=AF_UNIX")
+    return "\n".join(lines) + "\n"
+
+
+def walls(name: str, config: Config, *, app: Credentials, environment: bytes | None = None) -> Walls:
     """What the units of this app's trial need.
 
     Args:
         name: The application.
         config: Checked; its paths and users are those that root found.
         app: As whom the application runs.
+        environment: The content of its environment file.
+
+    Raises:
+        WolverineError: A path cannot stand in a unit file.
     """
-    return Walls(trouble="this version has no unit for trials")
+    if trouble := impossible(str(config.app.directory)):
+        return Walls(trouble=trouble)
+    with as_user(app):
+        found = _Search(config, app, {"PATH": path_in(environment or b"") or PATH, **config.app.environment})
+        settings = found.settings()
+    dropins = tuple(
+        Dropin(
+            unit=f"wolverine-trial@{name}:{side}.service",
+            text=drop_in(settings, user=user_for("wvt", f"{name}:{side}")),
+        )
+        for side in SIDES
+    )
+    return Walls(dropins=dropins, weaknesses=tuple(found.weaknesses))
+
+
+def impossible(directory: str) -> str:
+    """Why no trial can stand in for this directory; "" when one can (pure)."""
+    top = os.path.normpath(directory)
+    if any(_same_or_below(one, top) for one in (*NEEDED, "/home", "/tmp")):  # noqa: S108  a name, not used
+        return f"no trial can stand at {top}: give the application a directory of its own (app.directory)"
+    if closed := next((one for one in CLOSED if _same_or_below(top, one)), ""):
+        return f"a trial sees nothing below {closed}: move the application elsewhere (app.directory)"
+    return ""
+
+
+def path_in(data: bytes) -> str:
+    """The last PATH that an environment file sets; "" when it sets none (pure)."""
+    found = _PATH_LINE.findall(data.decode("utf-8", "replace"))
+    return str(found[-1]).strip().strip("\"'") if found else ""
+
+
+class _Search:
+    """One look at an application, as its user; what is weaker gathers in `weaknesses`."""
+
+    def __init__(self, config: Config, app: Credentials, environment: Mapping[str, str]) -> None:
+        self._config = config
+        self._app = app
+        self._environment = environment
+        self._top = str(config.app.directory)
+        self._groups: set[int] = set()
+        self.weaknesses: list[str] = []
+
+    def settings(self) -> Settings:
+        inside, outside = self._dependencies(), []
+        for path in self._programs():
+            if _same_or_below(path, self._top):
+                inside.append(path[len(self._top) + 1 :])
+            else:
+                outside.append(path)
+        for path in self._config.heal.trial.read_only:
+            where = os.path.normpath(self._config.app.directory / path)
+            if _below(where, self._top):
+                inside.append(where[len(self._top) + 1 :])
+            else:
+                outside.append(where)
+            self._count_readers(where, Path(where))
+        memory = self._config.resources.memory_max_mb
+        return Settings(
+            directory=self._top,
+            inside=_outermost(inside),
+            outside=_outermost(outside),
+            empty=self._empty(),
+            closed=self._closed(),
+            groups=self._allowed(),
+            memory_mb=max(MEMORY_MB, memory + BESIDE_MB) if memory else MEMORY_MB,
+            datagrams=self._config.probe.notify,
+        )
+
+    def _dependencies(self) -> list[str]:
+        found = find(Path(self._top))
+        if found.cut:
+            self.weaknesses.append(
+                f"trials: {self._top} is too big to search; what is deep in it may be missing in a trial: "
+                "name it in heal.trial.read_only"
+            )
+        kept = []
+        for path in found.paths:
+            try:
+                place(path if path.startswith("/") else f"/{path}")
+            except WolverineError as error:
+                self.weaknesses.append(f"trials: {error.message}")
+                continue
+            self._count_readers(f"{self._top}/{path}", Path(path), top=Path(self._top))
+            kept.append(path)
+        return kept
+
+    def _programs(self) -> list[str]:
+        """Interpreters and version managers' trees that the unit would hide: in homes, or in the app's directory."""
+        homes = interpreters.homes(command=self._config.app.command, environment=self._environment, directory=self._top)
+        home = self._app.home.rstrip("/")
+        wanted = [narrow for path in homes for narrow in narrowed(path, home=home, directory=self._top)]
+        wanted += [f"{home}/{path}" for path in IN_HOME if home and Path(home, path).is_dir()]
+        hidden = [path for path in wanted if any(_below(path, one) for one in (*HIDDEN, self._top))]
+        found = [path for path in dict.fromkeys(hidden) if _bindable(path, self._top)]
+        for path in found:
+            self._count_readers(path, Path(path))
+        return found
+
+    def _empty(self) -> tuple[str, ...]:
+        """Where an app writes beside its own directory: its home, and directories of its own in /run."""
+        home = os.path.normpath(self._app.home)
+        places = []
+        if home != self._top and not _below(home, self._top) and _is_home(home, self._app.uid):
+            places.append(home)
+        with os.scandir("/run") as entries:
+            places += [
+                entry.path
+                for entry in entries
+                if entry.is_dir(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_uid == self._app.uid
+            ]
+        return tuple(path for path in sorted(places)[:20] if path.isprintable())
+
+    def _closed(self) -> tuple[str, ...]:
+        file = self._config.app.environment_file
+        if file is None or _below(str(file), self._top) or any(_below(str(file), one) for one in (*HIDDEN, *CLOSED)):
+            return ()
+        return (str(file),)
+
+    def _count_readers(self, words: str, path: Path, *, top: Path | None = None) -> None:
+        seen = readers(path, top=top)
+        self._groups |= seen.groups
+        if seen.closed:
+            group = _group_name(self._app.gid)
+            self.weaknesses.append(f"trials cannot read all of {words}: chgrp -R {group} and chmod -R g+rX {words}")
+        for gid in sorted(seen.groups - set(self._known())):
+            self.weaknesses.append(
+                f"trials are not given the group {_group_name(gid)}, which alone may read {words}: chgrp -R it to "
+                f"{_group_name(self._app.gid)}"
+            )
+
+    def _known(self) -> Sequence[int]:
+        return [gid for gid in sorted(self._app.groups()) if gid and _group_name(gid) not in POWERFUL]
+
+    def _allowed(self) -> tuple[int, ...]:
+        return tuple(gid for gid in self._known() if gid in self._groups)
+
+
+def narrowed(path: str, *, home: str, directory: str) -> list[str]:
+    """What of a program's place is bound: never a whole home, nor what the app's directory lies in (pure)."""
+    place_of = os.path.normpath(path)
+    for manager in MANAGERS:
+        if home and _same_or_below(place_of, f"{home}/{manager}"):
+            return [f"{home}/{manager}"]
+    whole = {home, f"{home}/.local"} if home else set()
+    if place_of in whole or _same_or_below(directory, place_of) or (home and _below(home, place_of)):
+        return [f"{place_of}/{part}" for part in ("bin", "lib") if not _same_or_below(directory, f"{place_of}/{part}")]
+    return [place_of]
+
+
+def _bindable(path: str, top: str) -> bool:
+    """Whether a place can be bound: one in the app's directory only when it is a tree, since its files travel."""
+    try:
+        place(path)
+    except WolverineError:
+        return False
+    if _below(path, top):
+        return Path(path).is_dir()
+    return Path(path).exists()
+
+
+def _is_home(home: str, uid: int) -> bool:
+    if any(_below(home, one) for one in ("/home", "/root")) or home == "/root":
+        return True
+    try:
+        return home.count("/") > 1 and Path(home).stat().st_uid == uid != 0
+    except OSError:
+        return False
+
+
+def _outermost(paths: Collection[str]) -> tuple[str, ...]:
+    return tuple(sorted(path for path in set(paths) if not any(_below(path, other) for other in paths)))
+
+
+def _group_name(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
+
+
+def _below(path: str, directory: str) -> bool:
+    return path.startswith(directory.rstrip("/") + "/")
+
+
+def _same_or_below(path: str, directory: str) -> bool:
+    return path == directory or _below(path, directory)

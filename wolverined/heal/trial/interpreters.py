@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -27,6 +28,7 @@ print()
 print(json.dumps(told))
 """
 _SHEBANG_BYTES = 256
+_SETTINGS_BYTES = 16 * 1024
 _PYTHON = re.compile(r"(python|pypy)[0-9.]*$")
 _NODE = re.compile(r"(node|nodejs)$")
 
@@ -112,10 +114,7 @@ def _prefix(program: Path) -> list[str]:
     if len(prefix.parts) < 3:  # noqa: PLR2004  "/", "/usr"
         return []
     places = [str(prefix)]
-    try:
-        settings = (prefix / "pyvenv.cfg").read_text("utf-8", "replace")
-    except OSError:
-        return places
+    settings = _beginning(prefix / "pyvenv.cfg", _SETTINGS_BYTES).decode("utf-8", "replace")
     # A virtual environment names the Python that it was made from; its libraries lie beside that bin.
     for line in settings.splitlines():
         name, _, value = line.partition("=")
@@ -125,14 +124,20 @@ def _prefix(program: Path) -> list[str]:
 
 
 def _shebang(program: str) -> str:
-    try:
-        with Path(program).open("rb") as file:
-            first = file.read(_SHEBANG_BYTES).partition(b"\n")[0]
-    except OSError:
-        return ""
+    first = _beginning(Path(program), _SHEBANG_BYTES).partition(b"\n")[0]
     if not first.startswith(b"#!"):
         return ""
     words = first[2:].decode("utf-8", "replace").split()
     if words and Path(words[0]).name == "env":
         words = [word for word in words[1:] if not word.startswith("-") and "=" not in word]
     return words[0] if words else ""
+
+
+def _beginning(path: Path, most: int) -> bytes:
+    """The first bytes of a regular file; nothing of anything else, which might never give any."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except (OSError, ValueError):
+        return b""
+    with os.fdopen(fd, "rb") as file:
+        return file.read(most) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
