@@ -184,7 +184,7 @@ def test_a_start_that_is_under_way_is_seen(fake: Fake, capsys: pytest.CaptureFix
     ("command", "fields", "what", "hint"),
     [
         ("start", {}, "wolverine@shop is not running", "systemctl start wolverine@shop"),
-        ("stop", {}, "so nothing of shop runs", "systemctl start wolverine@shop"),
+        ("stop", {}, "so nothing of shop runs", "starts both"),
         ("status", {"active": "failed", "code": "exited", "status": 78}, "exit 78", "config check shop"),
         ("restart", {"active": "failed", "code": "killed", "status": 9}, "SIGKILL", "journalctl -u wolverine@shop"),
         ("logs", {"active": "activating"}, "is starting", "systemctl status wolverine@shop"),

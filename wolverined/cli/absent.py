@@ -41,7 +41,7 @@ def explained(error: Unreachable, name: str, *, command: str) -> Unreachable:
         return Unreachable(f"{unit.id} {what}: {error.message}", hint=f"systemctl status {unit.id}")
     what = f"{unit.id} {_DOING_NOTHING[unit.active]}"
     if command == "stop":
-        return Unreachable(f"{what}, so nothing of {name} runs", hint=next_step(unit))
+        return Unreachable(f"{what}, so nothing of {name} runs", hint=f"systemctl start {unit.id} starts both")
     why = f" ({how_it_ended(unit)})" if unit.active == "failed" else ""
     return Unreachable(f"{what}{why}: no wolverined answers for {name}", hint=next_step(unit))
 
@@ -95,7 +95,7 @@ def show(terminal: Terminal, unit: Unit) -> None:
     state = terminal.paint(f"{terminal.mark('stopped')} {unit.active}", STATE_COLOURS.get(unit.active, ""))
     terminal.say(f"{terminal.paint(clean(unit.name), '1')}  {state}")
     pairs = [
-        ("unit", f"{unit.id}.service, {unit.active} since {ago(unit.since, time.time())}"),
+        ("unit", f"{unit.id}.service, {unit.active} {_since(unit)}"),
         ("ended", how_it_ended(unit)),
         ("status", clean(unit.said)),
         ("starts", str(unit.restarts) if unit.restarts else ""),
@@ -106,6 +106,10 @@ def show(terminal: Terminal, unit: Unit) -> None:
     terminal.fields([(name, value) for name, value in pairs if value])
     for line in last_words(unit):
         terminal.say(f"    {terminal.shorten(clean(line), (terminal.width or 200) - 4)}")
+
+
+def _since(unit: Unit) -> str:
+    return f"since {ago(unit.since, time.time())}" if unit.since else "since this machine was booted"
 
 
 def last_words(unit: Unit) -> list[str]:

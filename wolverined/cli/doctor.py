@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from wolverined.cli import application, enrolled, installation, instances, machine
+from wolverined.cli import application, enrolled, installation, instances, machine, units
 from wolverined.cli.findings import BAD, OK, WEAK, Finding
 from wolverined.cli.terminal import GREEN, RED, YELLOW, Terminal, clean
 from wolverined.config import check
@@ -51,6 +51,9 @@ def _look(args: argparse.Namespace) -> Iterator[Finding]:
     path = check.locate(args.name).absolute()
     name = check_name(path.stem)
     service = system and path.parent == check.DIRECTORY
+    if service and os.geteuid() != 0:
+        yield from _as_a_plain_user(name)
+        return
     loaded, findings = application.read(path)
     user = Credentials.of_user(loaded.config.app.user) if loaded else None
     directory = loaded.config.app.directory if loaded else None
@@ -65,6 +68,14 @@ def _look(args: argparse.Namespace) -> Iterator[Finding]:
         yield from application.look(loaded.config, name=name, running=_running(name, explicit), service=service)
     if service:
         yield from enrolled.look(name, path, loaded.config if loaded else None)
+
+
+def _as_a_plain_user(name: str) -> Iterator[Finding]:
+    """What can be said of a service whose files are root's."""
+    yield from machine.look(who=None, directory=None, service=True)
+    yield from installation.look()
+    yield from enrolled.state(units.ask([name]).get(name), name)
+    yield Finding(WEAK, f"the files of {name} are for root to see", f"sudo wolverinectl doctor {name}")
 
 
 def _parent(path: Path) -> Path:

@@ -311,9 +311,10 @@ def _tell(args: argparse.Namespace, *, output: Path, made: Draft, notes: list[st
     for note in notes:
         sys.stdout.write(f"  note: {_said(note)}\n")
     sys.stdout.write("Next:\n")
+    width = max((len(step.command) for step in steps if step.why), default=0)
     for step in steps:
-        why = f"    # {_said(step.why)}" if step.why else ""
-        sys.stdout.write(f"  {step.command}{why}\n")
+        why = f"{step.command.ljust(width)}    # {_said(step.why)}" if step.why else step.command
+        sys.stdout.write(f"  {why}\n")
 
 
 def _said(text: str) -> str:

@@ -178,8 +178,10 @@ def _denied(path: str, whom: Whom, part: Part | None, *, program: bool) -> Hint:
     if program and part.path == path:
         return Hint(f"it may not run {path}, as user {whom.user}: {said}", f"chmod +x {shlex.quote(path)}")
     inside = below(part.path, (whom.directory,))
-    mend = f"chown {shlex.quote(whom.user)}: {shlex.quote(part.path)}" if inside else "let it use a place of its own"
-    return Hint(f"it may not {wants} {path}, as user {whom.user}: {said}", f"if it should: {mend}")
+    mend = f"if it should: chown {shlex.quote(whom.user)}: {shlex.quote(part.path)}"
+    if not inside:
+        mend = f"let it use a place of its own, or open that one to {whom.user}"
+    return Hint(f"it may not {wants} {path}, as user {whom.user}: {said}", mend)
 
 
 def _obstacle(parts: Iterable[Part], path: str, whom: Whom, program: bool, to_the_end: bool) -> Part | None:  # noqa: FBT001
