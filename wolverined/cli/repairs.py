@@ -112,14 +112,14 @@ def _show(invocation: Invocation, target: Target, repair_id: str) -> int:
         )
         return 0
     repair = target.client.get(f"/v1/repairs/{repair_id}")
-    terminal.json(repair) if invocation.args.json else show(terminal, repair)
+    terminal.json(repair) if invocation.args.json else show(terminal, repair, app=target.name)
     return 0
 
 
-def show(terminal: Terminal, repair: Mapping[str, Any]) -> None:
+def show(terminal: Terminal, repair: Mapping[str, Any], *, app: str) -> None:
     """Print one repair with the rungs of its verdict."""
     now = time.time()
-    state = str(repair.get("state"))
+    state = _standing(repair)
     verdict = repair.get("verdict")
     terminal.say(
         f"{terminal.paint(str(repair.get('id')), BOLD)}  {terminal.paint(state, STATE_COLOURS.get(state, ''))}  "
@@ -136,6 +136,8 @@ def show(terminal: Terminal, repair: Mapping[str, Any]) -> None:
         ("applied", ago(repair["applied_at"], now) if repair.get("applied_at") else ""),
         ("took", duration(repair["duration_ms"] / 1000) if repair.get("duration_ms") else ""),
         ("cost", cost),
+        ("lost", f"{ago(repair['lost_at'], now)}; {_way_back(app, repair)}" if repair.get("lost_at") else ""),
+        ("upstream", ago(repair["upstream_at"], now) if repair.get("upstream_at") else ""),
         ("backup", str(repair.get("backup", ""))),
         ("sha256", str(repair.get("sha256", ""))),
         ("note", clean(str(repair.get("note", "")))),
@@ -148,7 +150,7 @@ def show(terminal: Terminal, repair: Mapping[str, Any]) -> None:
 
 
 def _row(repair: Mapping[str, Any], now: float) -> list[Cell | str]:
-    state = str(repair.get("state"))
+    state = _standing(repair)
     return [
         str(repair.get("id")),
         Cell(state, STATE_COLOURS.get(state, "")),
@@ -159,6 +161,15 @@ def _row(repair: Mapping[str, Any], now: float) -> list[Cell | str]:
         ", ".join(repair.get("files", ())),
         ago(repair.get("created_at"), now),
     ]
+
+
+def _standing(repair: Mapping[str, Any]) -> str:
+    """Its state, or that it is no longer in the source."""
+    return "lost" if repair.get("lost_at") else str(repair.get("state"))
+
+
+def _way_back(app: str, repair: Mapping[str, Any]) -> str:
+    return f"in the source's repository: wolverinectl repairs {app} show {repair.get('id')} --patch | git am"
 
 
 def _outcome(repair: Mapping[str, Any]) -> Cell:

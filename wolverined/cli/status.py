@@ -27,6 +27,9 @@ _LEFT_OUT = {
     "version",
     "store_lost",
     "dropped_bytes",
+    "memory_bytes",
+    "memory_max_bytes",
+    "memory_peak_bytes",
     "failures",
 }
 """Keys that are told with another one, or that only programs want."""
@@ -127,7 +130,9 @@ def show(terminal: Terminal, answer: Mapping[str, Any]) -> None:
     pairs = [("running", _running(answer))]
     for name, value in answer.items():
         told = value in (state, answer.get("last_exit")) and name == "why"  # "ready" explains no "ready"
-        if name not in _LEFT_OUT and not told:
+        if name == "memory_bytes" and value:
+            pairs.append(("memory", _memory(answer)))
+        elif name not in _LEFT_OUT and not told:
             pairs += _pairs_of(name, value)
     if answer.get("store_lost"):
         pairs.append(("store", f"{answer['store_lost']} records could not be written"))
@@ -139,8 +144,6 @@ def _pairs_of(name: str, value: Any) -> list[tuple[str, str]]:
     if value in (None, "", False, 0, [], {}):
         return []
     match name:
-        case "memory_bytes":
-            return [("memory", size(value))]
         case "incidents_open":
             return [("incidents", f"{value} open")]
         case "healing":
@@ -159,6 +162,13 @@ def _pairs_of(name: str, value: Any) -> list[tuple[str, str]]:
                 ("stuck", ", ".join(f"{one.get('name')} ({one.get('pid')}) in {one.get('wchan')}" for one in value))
             ]
     return [(name.replace("_", " "), _flat(value))]
+
+
+def _memory(answer: Mapping[str, Any]) -> str:
+    """What it uses, of how much, and the most that it ever used, as far as the kernel tells."""
+    limit, peak = answer.get("memory_max_bytes"), answer.get("memory_peak_bytes")
+    used = f"{size(answer['memory_bytes'])} of {size(limit)}" if limit else size(answer["memory_bytes"])
+    return f"{used}, at most {size(peak)} so far" if peak else used
 
 
 def _running(answer: Mapping[str, Any]) -> str:

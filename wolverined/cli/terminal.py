@@ -40,6 +40,7 @@ STATE_COLOURS = {
     "unprovable": YELLOW,
     "rolled_back": YELLOW,
     "unstable": YELLOW,
+    "lost": YELLOW,
     "warn": YELLOW,
     "error": RED,
     "critical": RED,
