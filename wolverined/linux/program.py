@@ -141,8 +141,10 @@ def _executable(path: str, credentials: Credentials | None) -> None:
 def _interpreter(path: str) -> None:
     """A script whose `#!` interpreter is missing fails with the misleading "No such file"."""
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 - a path as execvp has it
-            line = file.read(_SHEBANG_BYTES).partition(b"\n")[0]
+        # It may be the application's own file, and so become a pipe between the look at it and now: never wait for it.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        with open(fd, "rb", buffering=0) as file:  # noqa: PTH123 - a descriptor
+            line = (file.read(_SHEBANG_BYTES) or b"").partition(b"\n")[0]
     except OSError:
         return  # executable but not readable: a binary may be
     if not line.startswith(b"#!"):
