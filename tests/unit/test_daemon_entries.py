@@ -4,16 +4,20 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import wolverined
 from wolverined.daemon.entries import of_event, of_line
 from wolverined.daemon.messageids import MESSAGE_IDS
 from wolverined.daemon.words import facts
 from wolverined.linux.journal import encode
 from wolverined.model import ErrorLink, Event, Frame, Incident, IncidentKind, LogLine, Trace
+
+PROJECT = Path(wolverined.__file__).parent.parent
 
 
 def test_an_event_has_every_field_of_the_vocabulary() -> None:
@@ -95,3 +99,17 @@ def test_message_ids_are_128_bits_and_one_for_each() -> None:
     assert all(re.fullmatch(r"[0-9a-f]{32}", one) for one in MESSAGE_IDS.values())
     assert len(set(MESSAGE_IDS.values())) == len(MESSAGE_IDS)
     assert list(MESSAGE_IDS) == sorted(MESSAGE_IDS)
+
+
+def test_every_event_with_a_number_is_told_explained_and_documented() -> None:
+    """No id for a name that no room uses; `journalctl -x` and wolverined(8) know each."""
+    rooms = (PROJECT / "wolverined").rglob("*.py")
+    source = "".join(path.read_text() for path in rooms if path.name != "messageids.py")
+    composed = {"heal.approval", "heal.failed", "heal.nothing", "incident.opened", "incident.repeated"}
+    catalog = (PROJECT / "systemd" / "wolverine.catalog").read_text()
+    manual = (PROJECT / "packaging" / "man" / "wolverined.8").read_text()
+    for name, number in MESSAGE_IDS.items():
+        assert f'"{name}"' in source or name in composed, name
+        assert catalog.count(f"\n-- {number}\nSubject: ") == 1, name
+        assert f"\n.B {name}\n{number}\n" in manual, name
+    assert catalog.count("\n-- ") == len(MESSAGE_IDS)
