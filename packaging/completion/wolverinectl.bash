@@ -20,7 +20,7 @@ _wolverinectl_ids() {
 
 _wolverinectl() {
     local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]}
-    local commands='status list is-active is-healthy start stop restart reload hold heal incidents repairs diff
+    local commands='status list is-active is-healthy start stop restart reload reexec hold heal incidents repairs diff
         approve reject rollback backups logs events usage config init doctor'
     local common='--runtime-dir --json --color -h --help'
     local waiting='--no-wait --timeout'
@@ -53,7 +53,7 @@ _wolverinectl() {
         local options=$common
         case $command in
             '') options="$common --version" ;;
-            start|stop|restart|reload|reject|rollback|backups) options="$common $waiting" ;;
+            start|stop|restart|reload|reexec|reject|rollback|backups) options="$common $waiting" ;;
             hold) options="$common $waiting --for" ;;
             heal) options="$common $waiting --dry-run --report" ;;
             incidents) options="$common --open -n --lines" ;;

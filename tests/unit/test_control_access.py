@@ -142,7 +142,7 @@ def test_every_change_needs_to_act() -> None:
         "/v1/changes/ID/wait",
     }
     assert acts == {
-        *(f"/v1/{action}" for action in ("start", "stop", "restart", "reload", "heal", "hold")),
+        *(f"/v1/{action}" for action in ("start", "stop", "restart", "reload", "reexec", "heal", "hold")),
         *(f"/v1/repairs/ID/{action}" for action in ("approve", "reject", "rollback")),
         "/v1/backups/ID/restore",
     }

@@ -155,7 +155,7 @@ def test_an_incident_that_cannot_be_read_when_its_time_comes_is_looked_at_again(
         with monkeypatch.context() as patched:
             patched.setattr(place.store.incidents, "get", broken)
             place.desk._again(incident.id)
-        assert incident.id in place.desk._timers
+        assert incident.id in place.desk._waits
         await place.desk.close()
         place.store.close()
 

@@ -179,7 +179,13 @@ class _Desk:
 
 def instance(store: Store) -> Daemon:
     """An instance over fakes."""
-    parts: dict[str, Any] = {"supervisor": _Supervisor(), "desk": _Desk(), "narrator": None, "reload": None}
+    parts: dict[str, Any] = {
+        "supervisor": _Supervisor(),
+        "desk": _Desk(),
+        "narrator": None,
+        "reload": None,
+        "reexec": None,
+    }
     return Daemon(
         name="app",
         version="1",

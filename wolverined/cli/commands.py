@@ -16,6 +16,7 @@ MODULES = {
     "stop": "lifecycle",
     "restart": "lifecycle",
     "reload": "lifecycle",
+    "reexec": "lifecycle",
     "hold": "lifecycle",
     "heal": "heal",
     "incidents": "incidents",

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: MIT
-"""`start`, `stop`, `restart`, `reload`, `hold`."""
+"""`start`, `stop`, `restart`, `reload`, `reexec`, `hold`."""
 
 from __future__ import annotations
 
 from wolverined.cli.instances import SYSTEM
-from wolverined.cli.operations import add_waiting, carry_out
+from wolverined.cli.operations import REPAIR_TIMEOUT_S, add_waiting, carry_out
 from wolverined.cli.options import Command, Invocation, Parser, add_words, seconds
 from wolverined.cli.terminal import DIM
 
 
 def run(invocation: Invocation) -> int:
-    """`start|stop|restart|reload NAME`."""
+    """`start|stop|restart|reload|reexec NAME`."""
     target, _ = invocation.aim("")
     code = carry_out(invocation, target, f"/v1/{invocation.name}")
     if invocation.name == "stop" and not invocation.args.json and target.client.directory.startswith(f"{SYSTEM}/"):
@@ -37,6 +37,11 @@ def _declare(parser: Parser) -> None:
     add_waiting(parser)
 
 
+def _declare_reexec(parser: Parser) -> None:
+    add_words(parser)
+    add_waiting(parser, default_s=REPAIR_TIMEOUT_S)
+
+
 def _declare_hold(parser: Parser) -> None:
     _declare(parser)
     parser.add_argument(
@@ -50,5 +55,8 @@ COMMANDS = {
     "stop": Command(f"stop NAME {_WAITING}", "stop it, wait until no process is left", _declare, run),
     "restart": Command(f"restart NAME {_WAITING}", "stop it and start it again", _declare, run),
     "reload": Command(f"reload NAME {_WAITING}", "read its configuration again, show what changed", _declare, run),
+    "reexec": Command(
+        f"reexec NAME {_WAITING}", "replace wolverined itself by what is installed now", _declare_reexec, run
+    ),
     "hold": Command("hold NAME --for TIME", "let no heal begin for a while, for a deploy", _declare_hold, hold),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from wolverined.cli.options import Invocation, Parser, Target, seconds
@@ -15,6 +15,7 @@ from wolverined.errors import TimedOut
 
 TIMEOUT_S = 120.0
 REPAIR_TIMEOUT_S = 900.0  # a repair is applied, started and watched before it is done
+FIRST_POLL_S = 2.0  # then it is told what an operation waits for
 LONGEST_POLL_S = 50.0  # below what the API waits at most, so that every answer is its answer
 
 
@@ -35,22 +36,27 @@ def begin(client: Client, path: str, body: Mapping[str, Any] | None = None) -> d
     return client.post(path, body, idempotency_key=os.urandom(12).hex())
 
 
-def wait(client: Client, change: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
-    """The change once it has ended well.
+def wait(
+    client: Client, change: Mapping[str, Any], timeout_s: float, *, told: Callable[[str], None] | None = None
+) -> dict[str, Any]:
+    """The change once it has ended well; `told` hears what it says of itself meanwhile.
 
     Raises:
         TimedOut: It still runs.
         WolverineError: It ended with an error, as that error.
     """
-    deadline = time.monotonic() + timeout_s
+    deadline, poll_s = time.monotonic() + timeout_s, FIRST_POLL_S
     while True:
-        left = max(0.0, min(LONGEST_POLL_S, deadline - time.monotonic()))
+        left = max(0.0, min(poll_s, deadline - time.monotonic()))
+        poll_s = LONGEST_POLL_S
         now = client.get(f"/v1/changes/{change['id']}/wait?timeout={left:.3f}", extra_s=left)
         assert isinstance(now, dict)
         if now.get("state") != "doing":
             return ended(now)
         if time.monotonic() >= deadline:
             raise too_late(now)
+        if told is not None and (result := now.get("result")):
+            told(str(result.get("said", "")))
 
 
 def ended(change: dict[str, Any]) -> dict[str, Any]:
@@ -81,12 +87,27 @@ def carry_out(
 
         change = watched(invocation, target, path, body)
     else:
-        change = wait(target.client, begin(target.client, path, body), args.timeout)
+        told = None if args.json else _Waiting(terminal).told
+        change = wait(target.client, begin(target.client, path, body), args.timeout, told=told)
     if args.json:
         terminal.json(change, line=live)
     else:
         say_result(terminal, target, change.get("result") or {})
     return 0
+
+
+class _Waiting:
+    """Says what an operation waits for, each reason once."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
+        self._said = ""
+
+    def told(self, words: str) -> None:
+        if words != self._said:
+            self._said = words
+            self._terminal.say(self._terminal.paint(clean(words), DIM))
+            self._terminal.flush()
 
 
 def say_result(terminal: Terminal, target: Target, result: Mapping[str, Any]) -> None:

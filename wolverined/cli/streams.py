@@ -22,7 +22,10 @@ def run(invocation: Invocation) -> int:
     begin = f"after={args.after}" if args.after is not None else f"n={args.lines}"
     line = log_line if invocation.name == "logs" else event_line
     if args.follow:
-        _follow(invocation, line, f"/v1/{invocation.name}?follow=true&{begin}", target.client.stream)
+        following: str | None = begin
+        while following is not None:  # another program of the same wolverined goes on where the stream ended
+            path = f"/v1/{invocation.name}?follow=true&{following}"
+            following = _follow(invocation, line, path, target.client.stream)
         raise Unreachable("wolverined ended the stream", hint="it may be restarting; try again")
     records = target.client.get(f"/v1/{invocation.name}?{begin}&n={args.lines}")
     for record in records:
@@ -48,11 +51,14 @@ def event_line(terminal: Terminal, record: Mapping[str, Any]) -> str:
     return f"{terminal.paint(_clock(record), DIM)}  {terminal.paint(name, colour)}  {message}".rstrip()
 
 
-def _follow(invocation: Invocation, line: Line, path: str, open_stream: Callable[[str], Any]) -> None:
+def _follow(invocation: Invocation, line: Line, path: str, open_stream: Callable[[str], Any]) -> str | None:
+    """Show a stream to its end; how to ask for what follows it, if it says that there is more to come."""
     terminal = invocation.terminal
     with open_stream(path) as stream:
         for record in stream:
             kind = record.get("type")
+            if kind == "again":
+                return f"after={record.get('cursor')}"
             if kind in {"start", "heartbeat"} and not invocation.args.json:
                 continue
             if invocation.args.json:
@@ -62,6 +68,7 @@ def _follow(invocation: Invocation, line: Line, path: str, open_stream: Callable
             else:
                 terminal.say(line(terminal, record))
             terminal.flush()
+    return None
 
 
 def _note(record: Mapping[str, Any]) -> str:

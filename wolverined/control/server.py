@@ -102,6 +102,7 @@ class Server:
     async def adopt(self, handed: HandedServer) -> None:
         """Serve on where a predecessor in this process stopped."""
         self._listener = socket.socket(fileno=handed.listener)
+        self._listener.setblocking(False)
         self._inode = handed.inode
         self._resume_accepting()
         for fd in handed.connections:
@@ -136,6 +137,11 @@ class Server:
         assert self._listener is not None
         idle = [connection.hold() for connection in self._served.values() if connection.idle]
         return HandedServer(listener=self._listener.fileno(), inode=self._inode, connections=tuple(idle))
+
+    @property
+    def listening(self) -> bool:
+        """Whether it is open."""
+        return self._listener is not None
 
     def there(self) -> bool:
         """Whether the socket that we listen on can still be found."""

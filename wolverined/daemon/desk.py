@@ -20,6 +20,7 @@ from wolverined.config.schema import Config
 from wolverined.daemon import standing
 from wolverined.daemon.hold import Hold
 from wolverined.daemon.narrator import Narrator
+from wolverined.daemon.waits import HandedDesk, Waits
 from wolverined.daemon.words import describe, facts
 from wolverined.errors import Conflict, StoreError
 from wolverined.heal.dispatch import Dispatcher
@@ -87,8 +88,7 @@ class Desk:
         self._hold = Hold(state_dir / "hold", clock=clock)
         self._current = ""  # the incident that a heal works on
         self._tails: dict[str, tuple[str, ...]] = {}
-        self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._not_before: dict[str, float] = {}  # monotonic; what broke is not taken up again at once
+        self._waits = Waits(self._again)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._idle = asyncio.Event()  # no job is under way
         self._idle.set()
@@ -129,12 +129,9 @@ class Desk:
 
     def consider(self, incident: Incident) -> None:
         """Decide what becomes of an open incident, and begin it."""
-        if timer := self._timers.pop(incident.id, None):
-            timer.cancel()
-        put_off_s = self._not_before.pop(incident.id, 0.0) - self._clock.monotonic()
-        if put_off_s > 0:
-            self._not_before[incident.id] = self._clock.monotonic() + put_off_s
-            self._later(incident.id, put_off_s)
+        self._waits.forget(incident.id)
+        if (left_s := self._waits.left_s(incident.id)) > 0:  # what broke is not taken up again at once
+            self._waits.later(incident.id, left_s)
             return
         decision = self._decide(incident)
         if decision.action is Action.HEAL:
@@ -143,7 +140,7 @@ class Desk:
         elif decision.action is not Action.WAIT or decision.not_before is None:
             self._note(incident, decision)
         if decision.not_before is not None:
-            self._later(incident.id, decision.not_before - self._clock.wall())
+            self._waits.later(incident.id, decision.not_before - self._clock.wall())
 
     def _decide(self, incident: Incident) -> Decision:
         decision = triage(
@@ -166,18 +163,13 @@ class Desk:
         if decision.action is Action.QUARANTINED:
             self._narrator.tell("incident.quarantined", decision.why, severity="error", incident=incident.id)
 
-    def _later(self, incident_id: str, delay_s: float) -> None:
-        loop = asyncio.get_running_loop()
-        self._timers[incident_id] = loop.call_later(max(delay_s, 0.05), self._again, incident_id)
-
     def _again(self, incident_id: str) -> None:
-        self._timers.pop(incident_id, None)
         try:
             incident = self._store.incidents.get(incident_id)
             if incident.state is IncidentState.OPEN:
                 self.consider(incident)
         except StoreError:  # it cannot be read now; nobody else would look at this incident again
-            self._later(incident_id, BROKEN_S)
+            self._waits.later(incident_id, BROKEN_S)
 
     def _begin(self, work: Coroutine[Any, Any, Any]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -225,7 +217,7 @@ class Desk:
             self._yield_turn()
 
     def _put_off(self, incident: Incident, *, why: str) -> None:
-        self._not_before[incident.id] = self._clock.monotonic() + BROKEN_S
+        self._waits.put_off(incident.id, BROKEN_S)
         with contextlib.suppress(StoreError):  # most likely what broke it; the next try says so again
             if self._store.incidents.get(incident.id).state is IncidentState.HEALING:
                 self._store.incidents.update(incident.id, state=IncidentState.OPEN, note=why)
@@ -278,7 +270,7 @@ class Desk:
         if conclusion in _FAILED_HEAL and not dry_run:
             self._rest(incident, why=result.said)
         elif conclusion is Conclusion.WAIT:
-            self._later(incident.id, result.retry_after_s)
+            self._waits.later(incident.id, result.retry_after_s)
         if conclusion is Conclusion.ROLLED_BACK:
             self._close_what_came_with(self._store.repairs.get(result.repair))
 
@@ -301,7 +293,7 @@ class Desk:
         if self._closing or not self._started:
             return
         for incident in reversed(self._store.incidents.list(open_only=True)):
-            waits = incident.id in self._timers and not again
+            waits = incident.id in self._waits and not again
             if incident.state is IncidentState.OPEN and not waits and not self._current:
                 self.consider(incident)
 
@@ -375,14 +367,7 @@ class Desk:
         """Have the heal that watches a repair take it back, and wait for that."""
         self._dispatcher.tell("rollback", {"why": "an operator asked"})
         await self._idle.wait()
-        repair = self._store.repairs.get(repair_id)
-        done = repair.state is RepairState.ROLLED_BACK
-        said = repair.note or f"{repair_id} is {repair.state.value}"
-        return Result(
-            conclusion=Conclusion.ROLLED_BACK if done else Conclusion.FAILED,
-            said=f"{repair_id} rolled back: {said}" if done else said,
-            repair=repair_id,
-        )
+        return standing.rolled_back(self._store, repair_id)
 
     def _settle(self, incident_id: str, before: Repair, result: Result) -> None:
         """What an operation on a repair means for its incident, when that is not closed."""
@@ -481,11 +466,27 @@ class Desk:
         self._look()
         return self._hold.until()
 
+    def busy(self) -> str:
+        """What is under way that no successor in this process could take over; empty when nothing is."""
+        doing = f"a heal of {self.current} is under way" if self.current else "a repair is being looked at"
+        return doing if self._current or self._tasks else ""
+
+    def hand_over(self) -> HandedDesk:
+        """What a successor needs; call it when it is not `busy`."""
+        about: dict[str, Any] = {"started": self._started, "unlooked": self._unlooked, "hold": self._hold.ends_at}
+        return HandedDesk(waits=self._waits.hand_over(), tails=self._tails, **about)
+
+    def adopt(self, handed: HandedDesk) -> None:
+        """See on to what a predecessor saw to."""
+        self._waits.adopt(handed.waits)
+        self._tails, self._hold.ends_at = handed.tails, handed.hold
+        self._started, self._unlooked = handed.started, handed.unlooked
+        self._next()
+
     async def close(self) -> None:
         """Stop what is under way; the journal tells the next start where it stood."""
         self._closing = True
-        for timer in self._timers.values():
-            timer.cancel()
+        self._waits.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

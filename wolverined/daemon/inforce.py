@@ -55,13 +55,16 @@ def refuse_what_needs_a_start(old: Config, new: Config) -> None:
         )
 
 
-def differences(old: Config, new: Config) -> list[dict[str, str]]:
+def differences(old: Config | dict[str, Any], new: Config) -> list[dict[str, str]]:
     """Which keys differ, each with its old and new value as text; values of environments stay unsaid."""
-    before: dict[str, Any] = msgspec.to_builtins(old, enc_hook=str)
-    after: dict[str, Any] = msgspec.to_builtins(new, enc_hook=str)
     found: list[dict[str, str]] = []
-    _compare("", before, after, found)
+    _compare("", old if isinstance(old, dict) else plain(old), plain(new), found)
     return found
+
+
+def plain(config: Config) -> dict[str, Any]:
+    """A configuration as plain JSON data: what outlives the program that read it."""
+    return msgspec.json.decode(msgspec.json.encode(config, enc_hook=str), type=dict[str, Any])
 
 
 def _compare(path: str, old: Any, new: Any, found: list[dict[str, str]]) -> None:

@@ -28,6 +28,9 @@ _GOOD_ENDS = (Conclusion.HEALED, Conclusion.APPROVAL, Conclusion.OBSERVED, Concl
 Reload = Callable[[], Awaitable[dict[str, Any]]]
 """Reads the configuration file again; gives what changed."""
 
+Reexec = Callable[[str], Awaitable[dict[str, Any]]]
+"""Replaces the running program for the change of that id."""
+
 
 class Daemon:
     """Implements `control.interfaces.Instance`.
@@ -43,7 +46,11 @@ class Daemon:
         narrator: Events and lines.
         clock: Labels changes.
         reload: Reads the configuration again.
+        reexec: Replaces the running program.
         weaknesses: Gives what is weaker than it could be.
+
+    Attributes:
+        changes: The operations.
     """
 
     def __init__(
@@ -59,6 +66,7 @@ class Daemon:
         narrator: Narrator,
         clock: Clock,
         reload: Reload,
+        reexec: Reexec,
         weaknesses: Callable[[], tuple[str, ...]],
     ) -> None:
         self._name = name
@@ -71,8 +79,9 @@ class Daemon:
         self._narrator = narrator
         self._clock = clock
         self._reload = reload
+        self._reexec = reexec
         self._weaknesses = weaknesses
-        self._changes = Changes(clock=clock)
+        self.changes = Changes(clock=clock)
 
     def status(self) -> dict[str, Any]:
         """The answer of `status` (DESIGN 7.8)."""
@@ -177,21 +186,21 @@ class Daemon:
             "rollback": self._rollback,
             "restore": self._restore,
         }
-        if action not in works:
+        if action not in {*works, "reexec"}:
             raise UsageError(f"there is no action {action!r}")
 
-        async def work(_change: str) -> dict[str, Any]:
-            return await works[action](args)
+        async def work(change: str) -> dict[str, Any]:
+            return await (self._reexec(change) if action == "reexec" else works[action](args))
 
-        return self._changes.submit(action, work, uid=peer.uid, args=args, idempotency_key=idempotency_key)
+        return self.changes.submit(action, work, uid=peer.uid, args=args, idempotency_key=idempotency_key)
 
     def change(self, change_id: str) -> Change:
         """One operation, or NotFound."""
-        return self._changes.get(change_id)
+        return self.changes.get(change_id)
 
     async def wait_change(self, change_id: str, timeout_s: float) -> Change:
         """The operation once it has ended, or as it stands after `timeout_s`."""
-        return await self._changes.wait(change_id, timeout_s)
+        return await self.changes.wait(change_id, timeout_s)
 
     def audit(self, name: str, message: str, fields: dict[str, Any]) -> None:
         """Record who did, or was refused, what."""
@@ -200,7 +209,7 @@ class Daemon:
 
     async def close(self) -> None:
         """End what is under way."""
-        await self._changes.close()
+        await self.changes.close()
 
     async def _start(self, _args: dict[str, Any]) -> dict[str, Any]:
         await self._supervisor.start()

@@ -40,6 +40,16 @@ _EVENT_OF_STATE = {
 _SERVED = (AppState.READY, AppState.DEGRADED)
 
 
+class HandedListener(msgspec.Struct, frozen=True, kw_only=True):
+    """A listener for a successor in this process; `started_at` is monotonic."""
+
+    state: AppState
+    generation: int
+    started_at: float
+    exit: str
+    reports: dict[int, tuple[CrashLine, ...]]
+
+
 class Listener:
     """Implements `supervise.supervisor.Listener` and takes crash reports.
 
@@ -65,6 +75,22 @@ class Listener:
         self.hints: Hints | None = None
         self.on_start: Callable[[], None] = _nothing
         self.hear_reports: Callable[[], None] = _nothing
+
+    def busy(self) -> str:
+        """What is under way that no successor in this process could take over; empty when nothing is."""
+        return "an exit of the app is being looked into" if self._examining else ""
+
+    def hand_over(self) -> HandedListener:
+        """What a successor needs; call it when it is not `busy`."""
+        reports = {generation: tuple(told) for generation, told in self._reports.items()}
+        about: dict[str, Any] = {"state": self._state, "generation": self._generation, "exit": self._exit}
+        return HandedListener(started_at=self._started_at, reports=reports, **about)
+
+    def adopt(self, handed: HandedListener) -> None:
+        """Know what a predecessor knew."""
+        self._state, self._generation, self._exit = handed.state, handed.generation, handed.exit
+        self._started_at = handed.started_at
+        self._reports = {generation: list(told) for generation, told in handed.reports.items()}
 
     def state_changed(self, old: AppState, new: AppState, *, why: str) -> None:
         """Tell a change of state that matters to a person."""

@@ -15,7 +15,7 @@ from wolverined.daemon.narrator import Narrator
 from wolverined.daemon.places import RuntimePlace
 from wolverined.daemon.service import Service
 from wolverined.errors import TimedOut, WolverineError
-from wolverined.sense.reports import ReportServer
+from wolverined.sense.reports import Counts, ReportServer
 from wolverined.supervise.supervisor import Supervisor
 
 HOUSE_S = 5.0
@@ -57,17 +57,20 @@ class MainLine:
         self._place = place
         self._server = server
         self._reports = reports
+        self.begun = False
+        """Whether everything has been recovered, so that the app may be started."""
         self._dropped = 0
         self._whole = False
 
     async def run(self) -> None:
         """Recover, start the app, then keep house for ever."""
+        self._dropped = _dropped(self._reports.counts)  # what a predecessor in this process has told
         await self._until_predecessor_is_gone()
-        await self._make_whole()
-        async with self._faults.unharmed("earlier incidents are not seen to"):
-            self._desk.resume()  # before the start, so that whoever watches a repair misses nothing of it
-        async with self._faults.unharmed("the app is not ready"):
-            await self._supervisor.start()
+        if self.begun:  # by a predecessor in this process: the app runs, or does not for a reason
+            async with self._faults.unharmed("the app is not ready"):
+                await self._supervisor.until_ready()
+        else:
+            await self._begin()
         self._service.ready()
         beats = 0
         while True:
@@ -78,6 +81,14 @@ class MainLine:
                 self._tell_dropped()
                 async with self._faults.unharmed("the store is not tidied", once=True):
                     await self._desk.tidy()
+
+    async def _begin(self) -> None:
+        await self._make_whole()
+        async with self._faults.unharmed("earlier incidents are not seen to"):
+            self._desk.resume()  # before the start, so that whoever watches a repair misses nothing of it
+        self.begun = True
+        async with self._faults.unharmed("the app is not ready"):
+            await self._supervisor.start()
 
     async def mend_place(self) -> None:
         """Make the runtime directory and the sockets in it anew when somebody removed them."""
@@ -102,7 +113,7 @@ class MainLine:
 
     async def _make_whole(self) -> None:
         """Finish or undo what an earlier heal left; the app is never started on half a tree, not even by a command."""
-        held = False
+        held = self._supervisor.held  # by a predecessor in this process
         while not await self._is_whole():
             if not held:
                 held = True
@@ -126,8 +137,12 @@ class MainLine:
     def _tell_dropped(self) -> None:
         """Tell what the app said on its report socket too fast, or not as agreed, since this was told last."""
         counts = self._reports.counts
-        dropped = counts.too_fast + counts.too_long + counts.malformed
+        dropped = _dropped(counts)
         if dropped > self._dropped:
             words = f"{dropped - self._dropped} lines on the app's report socket were too many, too long or no JSON"
             self._narrator.tell("reports.dropped", words, severity="warn", fields=msgspec.to_builtins(counts))
         self._dropped = dropped
+
+
+def _dropped(counts: Counts) -> int:
+    return counts.too_fast + counts.too_long + counts.malformed

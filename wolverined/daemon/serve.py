@@ -12,7 +12,7 @@ import signal
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wolverined import __version__
 from wolverined.clock import Clock, SystemClock
@@ -33,11 +33,12 @@ from wolverined.daemon.places import RuntimePlace
 from wolverined.daemon.reloading import Reloading
 from wolverined.daemon.service import Service
 from wolverined.daemon.setting import Setting, service, terminal
+from wolverined.daemon.signals import Signals
 from wolverined.errors import StoreError, WolverineError
 from wolverined.heal.dispatch import Dispatcher, Opening
 from wolverined.linux import proc
 from wolverined.linux.credentials import Credentials
-from wolverined.linux.hierarchy import parse_own_cgroup
+from wolverined.linux.hierarchy import parse_own_cgroup, resume_hierarchy
 from wolverined.linux.leaf import Hierarchy
 from wolverined.linux.notify import kept_for_us, open_notifier
 from wolverined.sense.probes import ProberFactory
@@ -45,6 +46,11 @@ from wolverined.sense.reports import ReportServer
 from wolverined.store import Store
 from wolverined.supervise.environment import build_environment
 from wolverined.supervise.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from wolverined.daemon.inheritance import Inherited
+    from wolverined.daemon.reexec import Reexec
+    from wolverined.daemon.rooms import Rooms
 
 SHARED_UID = (
     "the app runs as the user of wolverined itself: it can signal wolverined and read what that user can, "
@@ -57,20 +63,43 @@ def main(args: SimpleNamespace) -> int:
     """Run the daemon; gives the exit code."""
     faulthandler.enable()
     try:
+        inherited = _inherited(hide=args.command != "service")
         setting = service(args) if args.command == "service" else terminal(args)
-        return asyncio.run(_Composition(setting).run())
+        composition = _Composition(setting, inherited)
+        if inherited is not None and inherited.checking:
+            return composition.check(inherited)
+        return asyncio.run(composition.run())
     except WolverineError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201  there is no narrator yet
         return error.exit_code
 
 
-class _Composition:
-    """One daemon from its setting to its end."""
+def _inherited(*, hide: bool) -> Inherited | None:
+    """What a predecessor in this very process left us; mostly there was none."""
+    if "WOLVERINE_HANDOVER" not in os.environ:
+        return None
+    from wolverined.daemon.inheritance import inherit  # noqa: PLC0415 - only who takes over needs it
 
-    def __init__(self, setting: Setting) -> None:
+    return inherit(os.environ, hide=hide)
+
+
+class _Composition:
+    """One daemon from its setting to its end.
+
+    Args:
+        setting: What kind of place it lives in.
+        inherited: What a predecessor in this very process left.
+    """
+
+    def __init__(self, setting: Setting, inherited: Inherited | None = None) -> None:
         self._setting = setting
+        self._inherited = inherited
+        self._handed = inherited.handover if inherited is not None else None
+        self._reexec: Reexec | None = None
         self._clock: Clock = SystemClock()
         self._force = InForce(setting.load)
+        self._ended = asyncio.Event()
+        self._asking: set[asyncio.Task[dict[str, Any]]] = set()
         self._place = RuntimePlace(setting.runtime_dir, name=setting.name, hooks_source=_HOOKS)
 
     async def run(self) -> int:
@@ -83,17 +112,29 @@ class _Composition:
         """Make every room; each is taken down again in the reverse order."""
         self._credentials = Credentials.of_user(self._force.config.app.user)
         # First, because it claims the state directory: two daemons of one state would fight over app and store.
-        self._hierarchy = self._setting.hierarchy()
+        handed, setting = self._handed, self._setting
+        self._hierarchy = (
+            setting.hierarchy()
+            if handed is None
+            else resume_hierarchy(handed.hierarchy, name=setting.name, state_dir=setting.state_dir)
+        )
         stack.callback(self._hierarchy.close)
         self._build_voice(stack)
+        if handed is not None:
+            self._place.adopt(handed.place)
         self._place.make()
         stack.callback(self._place.close)
         self._shared = SHARED_UID if self._credentials.uid == os.geteuid() else ""
-        self._weaknesses = (*self._hierarchy.weaknesses, *self._setting.weaknesses())
-        self._say_start()
+        self._weaknesses = (*self._hierarchy.weaknesses, *setting.weaknesses())
+        if handed is None:
+            self._say_start()
         await self._build_supervision(stack)
         self._build_healing(stack)
         await self._build_control(stack)
+        if self._inherited is not None:
+            from wolverined.daemon.takeover import take_over  # noqa: PLC0415 - only who takes over needs it
+
+            take_over(self._inherited, self._rooms(), clock=self._clock, stack=stack)
 
     def _build_voice(self, stack: contextlib.AsyncExitStack) -> None:
         """The store, what is known of secrets, and the mouth, which needs both; who hears of us outside."""
@@ -101,6 +142,8 @@ class _Composition:
         self._store = self._open_store()
         stack.callback(self._store.close)
         self._secrets = Secrets(ours=setting.secrets, environment=self._app_environment)
+        if self._inherited is not None:
+            self._secrets.adopt(self._inherited.known)
         self._secrets.learn()
         self._narrator = Narrator(
             name=setting.name,
@@ -166,7 +209,11 @@ class _Composition:
             on_crash=self._listener.crash_report,
             generation=lambda: self._listener.generation,
         )
-        await stack.enter_async_context(self._reports)
+        if self._handed is not None and self._handed.reports is not None:
+            self._reports.adopt(self._handed.reports)
+        else:
+            await self._reports.start()
+        stack.push_async_callback(self._reports.close)
         self._listener.hear_reports = self._reports.hear
 
     def _build_healing(self, stack: contextlib.AsyncExitStack) -> None:
@@ -206,7 +253,7 @@ class _Composition:
             narrator=self._narrator,
             after_signal=self._mend_place,
         )
-        daemon = Daemon(
+        self._daemon = daemon = Daemon(
             name=setting.name,
             version=__version__,
             config=lambda: self._force.config,
@@ -217,6 +264,7 @@ class _Composition:
             narrator=self._narrator,
             clock=self._clock,
             reload=self._reloading.reload,
+            reexec=self._reexecute,
             weaknesses=self._weak_points,
         )
         stack.push_async_callback(daemon.close)
@@ -229,9 +277,12 @@ class _Composition:
         )
         kept = self._service.keep_control if setting.restarted else None
         path = setting.runtime_dir / SOCKET_NAME
-        server = Server(daemon, path, access, kept=kept)
+        self._server = server = Server(daemon, path, access, kept=kept)
         fd = self._service.kept_control(kept_for_us())
-        await server.start(adopt(fd, path) if fd is not None else None)
+        if self._handed is not None:
+            await server.adopt(self._handed.server)
+        else:
+            await server.start(adopt(fd, path) if fd is not None else None)
         stack.push_async_callback(server.close)
         self._main_line = MainLine(
             supervisor=self._supervisor,
@@ -245,11 +296,15 @@ class _Composition:
         )
 
     async def _serve(self) -> int:
-        loop = asyncio.get_running_loop()
-        ended = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, ended.set)
-        loop.add_signal_handler(signal.SIGHUP, self._reloading.hang_up)
+        ended = self._ended
+        self._signals = Signals(
+            {
+                signal.SIGTERM: ended.set,
+                signal.SIGINT: ended.set,
+                signal.SIGHUP: self._reloading.hang_up,
+                signal.SIGUSR2: self._reexec_asked,
+            }
+        )
         work = [
             asyncio.create_task(self._supervisor.run()),
             asyncio.create_task(self._main_line.run()),
@@ -257,6 +312,8 @@ class _Composition:
         ]
         # The beat goes on until all is taken down: the manager is asked for the time that it takes.
         done, _ = await asyncio.wait([*work, self._beating], return_when=asyncio.FIRST_COMPLETED)
+        if self._reexec is not None:
+            await self._reexec.close()
         self._service.stopping()
         self._narrator.tell("daemon.stopping", "wolverined ends, and the app with it")
         for task in work:
@@ -266,6 +323,59 @@ class _Composition:
             if not task.cancelled() and (error := task.exception()) is not None:
                 raise error
         return 0
+
+    def check(self, inherited: Inherited) -> int:
+        """Whether this program could take over what another hands it; the configuration has been read.
+
+        Raises:
+            ConfigError: Not with this configuration.
+            Unusable: Not this state.
+            StoreError: Not this store.
+        """
+        from wolverined.daemon.takeover import check  # noqa: PLC0415 - only who is asked needs it
+
+        check(inherited, self._force.config, self._setting)
+        return 0
+
+    async def _reexecute(self, change: str = "") -> dict[str, Any]:
+        """Replace this program by the one on disk, for the change of that id."""
+        if self._reexec is None:
+            from wolverined.daemon.reexec import Reexec  # noqa: PLC0415 - few ever need it
+
+            self._reexec = Reexec(self._rooms(), signals=self._signals, ended=self._ended, clock=self._clock)
+        return await self._reexec.ask(change)
+
+    def _reexec_asked(self) -> None:
+        """SIGUSR2 asks for it; what comes of it is told as an event."""
+        task = asyncio.get_running_loop().create_task(self._reexecute())
+        self._asking.add(task)
+        task.add_done_callback(self._asked)
+
+    def _asked(self, task: asyncio.Task[dict[str, Any]]) -> None:
+        self._asking.discard(task)
+        if not task.cancelled():
+            task.exception()  # told as an event already
+
+    def _rooms(self) -> Rooms:
+        from wolverined.daemon.rooms import Rooms  # noqa: PLC0415 - few ever need it
+
+        return Rooms(
+            force=self._force,
+            hierarchy=self._hierarchy,
+            place=self._place,
+            store=self._store,
+            known=self._secrets,
+            narrator=self._narrator,
+            service=self._service,
+            supervisor=self._supervisor,
+            listener=self._listener,
+            desk=self._desk,
+            dispatcher=self._dispatcher,
+            reports=self._reports,
+            server=self._server,
+            changes=self._daemon.changes,
+            main_line=self._main_line,
+        )
 
     def _open_store(self) -> Store:
         try:

@@ -43,6 +43,20 @@ class Service:
             self._ready = True
             self._notifier.ready()
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether that was said."""
+        return self._ready
+
+    def took_over(self, *, ready: bool) -> None:
+        """Another program of this very process has said so much already; what it was reloading is done."""
+        if ready:
+            self.ready()
+
+    def alive(self) -> None:
+        """The loop turns, and will not for a moment."""
+        self._notifier.watchdog()
+
     def state(self, state: AppState, why: str) -> None:
         """The app's state has changed."""
         self._notifier.status(f"{state.value}: {why}" if why and why != state.value else state.value)

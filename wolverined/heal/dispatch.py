@@ -99,7 +99,8 @@ class Dispatcher:
         self._roles = roles
         self._torn = torn
         self._turn = asyncio.Lock()
-        self._number = 0
+        self.number = 0
+        """How many heal processes there were; a successor in this process of ours counts on."""
         self._session: _Session | None = None
         self._left_down = False
 
@@ -145,8 +146,8 @@ class Dispatcher:
 
     async def _conduct(self, job: Job) -> tuple[Result, bool, bool]:
         """Give the result, whether the process was lost, and whether the app is still held down."""
-        self._number += 1
-        session = _Session(number=self._number, leaves=self._leaves, app=self._app, say=self._say, roles=self._roles)
+        self.number += 1
+        session = _Session(number=self.number, leaves=self._leaves, app=self._app, say=self._say, roles=self._roles)
         self._session = session
         lost = True
         try:

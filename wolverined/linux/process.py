@@ -234,6 +234,7 @@ def spawn(
     keep_fds: Sequence[int] = (),
     capture_output: bool = True,
     die_with_parent: bool = False,
+    keep_power: bool = False,
 ) -> Child:
     """Start a program in a leaf: session of its own, stdin /dev/null, umask 0022, no capability, no new privileges.
 
@@ -247,6 +248,7 @@ def spawn(
         capture_output: Give it pipes for stdout and stderr; else it writes to ours.
         die_with_parent: Have the kernel kill it when the *thread* that calls this ends (prctl(2)):
             call it from the main thread then.
+        keep_power: Take none of our capabilities from it: for the program alone that is to take our own place.
 
     Raises:
         SpawnError: It cannot be started; the hint says what to do.
@@ -254,7 +256,7 @@ def spawn(
     try:
         power = proc.effective_capabilities()
         start = program.check(argv, cwd=cwd, env=env, credentials=_wanted(credentials, power=power))
-        shed = _shed(credentials, power=power, die_with_parent=die_with_parent)
+        shed = [] if keep_power else _shed(credentials, power=power, die_with_parent=die_with_parent)
         pipes = _Pipes() if capture_output else _NoPipes()
         name = Path(argv[0]).name
         command, environment = [*shed, *start.argv], {**env, **leaf.mark}

@@ -70,6 +70,7 @@ class NotifySocket:
         self._pids = pids
         if earlier is not None and earlier.notices >= 0:
             self._socket, self.inode = socket.socket(fileno=earlier.notices), earlier.inode
+            self._socket.setblocking(False)
         else:
             self._socket, self.inode = _bound(path)
 

@@ -166,9 +166,11 @@ class ReportServer:
     def adopt(self, handed: HandedReports) -> None:
         """Hear on where a predecessor in this process stopped; no sender notices."""
         self._socket, self._inode, self.counts = socket.socket(fileno=handed.listener), handed.inode, handed.counts
+        self._socket.setblocking(False)
         self._listen()
         for each in handed.senders:
             sock = socket.socket(fileno=each.fd)
+            sock.setblocking(False)
             try:
                 self._open.add(_Connection(self, sock, self._peer(sock), pending=each.pending))
             except OSError:

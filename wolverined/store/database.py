@@ -105,6 +105,16 @@ class Database:
         return database
 
     @classmethod
+    def check(cls, path: Path) -> None:
+        """Look at a file that another process has open; what cannot be looked at is no reason against it.
+
+        Raises:
+            StoreError: It was written by a newer version.
+        """
+        with contextlib.suppress(sqlite3.Error), contextlib.closing(_to_read(path)) as connection:
+            _refuse_newer(connection.execute("PRAGMA user_version").fetchone()[0], path)
+
+    @classmethod
     def in_memory(cls) -> Database:
         """A database that ends with the process: for a daemon whose state directory cannot be written."""
         database = cls(path=None)
@@ -203,12 +213,7 @@ class Database:
 
     def _migrate(self, floors: Callable[[], dict[str, int]]) -> None:
         (version,) = self._connected().execute("PRAGMA user_version").fetchone()
-        if version > len(MIGRATIONS):
-            raise StoreError(
-                f"the store {self.path} was written by a newer wolverined (schema {version}, this one knows "
-                f"{len(MIGRATIONS)})",
-                hint="install that version again, or move the file away",
-            )
+        _refuse_newer(version, self.path)
         if version == len(MIGRATIONS):
             return
         with self.write() as connection:
@@ -308,6 +313,18 @@ class Database:
         words, hint = _WORDS.get(_code(error), (str(error), ""))
         kind = StoreBusy if self.hasty and _code(error) in _BUSY else StoreError
         return kind(f"the store {self.path or 'in memory'} fails: {words}", hint=hint)
+
+
+def _to_read(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_S)
+
+
+def _refuse_newer(version: int, path: Path | None) -> None:
+    if version > len(MIGRATIONS):
+        raise StoreError(
+            f"the store {path} was written by a newer wolverined (schema {version}, this one knows {len(MIGRATIONS)})",
+            hint="install that version again, or move the file away",
+        )
 
 
 class _Damaged(Exception):

@@ -76,6 +76,15 @@ class Store:
         return store
 
     @classmethod
+    def check(cls, state_dir: Path) -> None:
+        """Say whether this version could use what lies there, and touch nothing.
+
+        Raises:
+            StoreError: It was written by a newer one.
+        """
+        Database.check(state_dir / FILE)
+
+    @classmethod
     def volatile(cls, *, clock: Clock, why: str) -> Store:
         """A store in memory, for a daemon that must supervise although its state directory is unusable."""
         store = cls(Database.in_memory(), clock=clock)

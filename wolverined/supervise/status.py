@@ -9,7 +9,7 @@ import signal
 import msgspec
 
 from wolverined.clock import Clock
-from wolverined.errors import Conflict, SpawnError
+from wolverined.errors import Conflict, SpawnError, TimedOut
 from wolverined.linux.leaf import Stuck
 from wolverined.linux.limits import memory_words
 from wolverined.model import AppState, Exit
@@ -81,6 +81,22 @@ def check_hope(life: Life, record: Record) -> None:
         raise Conflict("the app was stopped meanwhile")
     if shown(life) is AppState.CRASH_LOOP:
         raise Conflict(f"the app crashes again and again: {life.why}", hint="see why: wolverinectl logs")
+
+
+def not_ready(record: Record, patience_s: float) -> TimedOut:
+    """What to say of an app that was waited for long enough."""
+    last = f"; the last run ended with {record.last_exit}" if record.last_exit else ""
+    return TimedOut(
+        f"the app was not ready within {patience_s:.0f} s{last}", hint="see what it says: wolverinectl logs"
+    )
+
+
+def not_down(record: Record) -> TimedOut:
+    """What to say of an app whose end was waited for long enough."""
+    return TimedOut(
+        f"the app does not end: {record.stuck_names}",
+        hint="it waits in the kernel, mostly for a disk or a network; nothing is started before it goes",
+    )
 
 
 def exit_words(ended: Exit) -> str:

@@ -33,7 +33,7 @@ from wolverined.supervise.handover import HandedSupervisor
 from wolverined.supervise.interfaces import Listener, ProbeEvents, Prober, ProberFactory
 from wolverined.supervise.lifecycle import Arm, End, How, Life, Phase, Spawn, may_spawn, shown, step
 from wolverined.supervise.output import Output, Ring
-from wolverined.supervise.status import Record, check_hope, describe, exit_words, passing
+from wolverined.supervise.status import Record, check_hope, describe, exit_words, not_down, not_ready, passing
 from wolverined.supervise.telling import Telling, complain, say
 
 __all__ = ["Listener", "Supervisor"]
@@ -122,7 +122,7 @@ class Supervisor:
         """
         await self.until_prepared()
         self._feed(lifecycle.StartAsked())
-        await self._until_ready()
+        await self.until_ready()
 
     async def stop(self) -> None:
         """Stop it; returns when nothing of it lives.
@@ -137,7 +137,7 @@ class Supervisor:
         """End the generation that runs, if any, and wait until a new one is ready. Raises like `start`."""
         await self.until_prepared()
         self._feed(lifecycle.RestartAsked())
-        await self._until_ready()
+        await self.until_ready()
 
     async def hold_down(self, why: str) -> None:
         """Stop it for a repair; nothing starts it before `release`.
@@ -204,6 +204,11 @@ class Supervisor:
     def state(self) -> AppState:
         """The word that users see."""
         return shown(self._life)
+
+    @property
+    def held(self) -> bool:
+        """Whether a repair keeps it down."""
+        return self._life.held
 
     @property
     def generation(self) -> int:
@@ -453,7 +458,8 @@ class Supervisor:
             what = f"what an earlier supervisor left does not end: {self._record.stuck_names}"
             raise TimedOut(what, hint="nothing is started beside it; end it, as its own user or as root") from None
 
-    async def _until_ready(self) -> None:
+    async def until_ready(self) -> None:
+        """Wait until it is ready. Raises like `start`, but asks for nothing."""
         patience_s = self._config.probe.startup_s + self._config.stop.timeout_s + stopping.KILL_WAIT_S
         try:
             async with asyncio.timeout(patience_s):
@@ -461,10 +467,7 @@ class Supervisor:
                     check_hope(self._life, self._record)
                     await self._changed.heard()
         except TimeoutError:
-            last = f"; the last run ended with {self._record.last_exit}" if self._record.last_exit else ""
-            raise TimedOut(
-                f"the app was not ready within {patience_s:.0f} s{last}", hint="see what it says: wolverinectl logs"
-            ) from None
+            raise not_ready(self._record, patience_s) from None
 
     async def _until_down(self) -> None:
         table = self._config.stop
@@ -476,10 +479,7 @@ class Supervisor:
                         raise Conflict("the app was started again meanwhile")
                     await self._changed.heard()
         except TimeoutError:
-            raise TimedOut(
-                f"the app does not end: {self._record.stuck_names}",
-                hint="it waits in the kernel, mostly for a disk or a network; nothing is started before it goes",
-            ) from None
+            raise not_down(self._record) from None
 
     # --- plumbing
 
