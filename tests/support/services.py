@@ -120,9 +120,10 @@ class Service:
             f'[app]\ncommand = ["/usr/bin/python3", "app.py"]\ndirectory = "{self.directory}"\nport = {port}\n'
             f"{lines}\n[probe]\ninterval_s = 0.2\n{tables}\n"
         )
-        machine.run(f"useradd --system --create-home --home-dir {self.directory} {self.user}")
+        # Not by useradd, which a small Debian 13 lacks.
+        machine.run(["systemd-sysusers", "--inline", f"u {self.user} - - {self.directory} /bin/sh"])
+        machine.run(["install", "-d", "-m", "0700", "-o", self.user, "-g", self.user, self.directory])
         machine.write(f"{self.directory}/app.py", app, owner=self.user)
-        machine.run(f"chmod 0700 {self.directory}")
         machine.write(self.file, self.text)
         if unit:
             machine.write(f"/etc/systemd/system/{self.unit}.d/test.conf", f"[Service]\n{unit}\n")

@@ -125,8 +125,8 @@ def test_the_app_s_own_user_is_refused_at_the_control_socket(shop: Service) -> N
 @pytest.fixture(scope="module")
 def people(machine: Machine) -> Machine:
     """A stranger, and one member of each group."""
-    for name, words in (("stranger", ""), ("viewer", "-G wolverine-view"), ("admin", "-G wolverine-admin")):
-        machine.run(f"useradd {words} {name}")
+    words = ["u stranger -", "u viewer -", "u admin -", "m viewer wolverine-view", "m admin wolverine-admin"]
+    machine.run(["systemd-sysusers", "--inline", *words])
     return machine
 
 
