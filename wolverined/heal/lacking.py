@@ -31,7 +31,8 @@ def lacking(tail: Sequence[str], absent: Mapping[str, str] | None) -> str:
             return f"; a trial does not have {path} ({why}): see heal.trial in wolverine.toml(5)"
     if lines:
         return (
-            "; a trial has the source and its dependencies: see heal.trial in wolverine.toml(5) for what else it needs"
+            "; a trial has the source and its dependencies alone: for what else it needs, see heal.trial "
+            "in wolverine.toml(5)"
         )
     return ""
 

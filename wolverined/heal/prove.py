@@ -323,7 +323,11 @@ class _Side:
                 return await stack.enter_async_context(open_trial(side))
             except StreamError:
                 await asyncio.sleep(wait_s)
-        return await stack.enter_async_context(open_trial(side))
+        try:
+            return await stack.enter_async_context(open_trial(side))
+        except StreamError as error:
+            hint = "under systemd, journalctl -u 'wolverine-trial@*' says more"
+            raise SandboxUnavailable(f"the trial does not start: {error}", hint=hint) from error
 
     async def start(self, *, paths: Sequence[str] = ()) -> bool:
         """Check the syntax of `paths`, build, test, boot; True when it is ready."""

@@ -79,7 +79,7 @@ def _beside(name: str, seen: Seen, places: Places, own: Credentials) -> Facts:
     assert seen.config is not None
     model = model_of(name, directory=places.etc / "ai")
     weak = [*model.weaknesses, *_without_effect(seen, name), *_spool(name, places, own)]
-    tried = _walls_of_trial(name, seen)
+    tried = _walls_of_trial(name, seen, places)
     trouble = _install(name, (adviser_walls(name, model), tried), places)
     weak += [*tried.weaknesses, *([trouble] if trouble else [])]
     return msgspec.structs.replace(
@@ -101,11 +101,13 @@ def _without_effect(seen: Seen, name: str) -> list[str]:
     return [f"[ai] {key} has no effect under systemd: write it into {where}, as root" for key in keys]
 
 
-def _walls_of_trial(name: str, seen: Seen) -> Walls:
+def _walls_of_trial(name: str, seen: Seen, places: Places) -> Walls:
     assert seen.config is not None
     assert seen.app is not None
     try:
-        return trial.walls(name, seen.config, app=seen.app, environment=seen.environment)
+        passwd = facts.directory_of(name, prepared=places.prepared) / "passwd"
+        facts.replace(passwd, trial.passwd_of(Path("/etc/passwd").read_bytes(), seen.app), mode=0o644)
+        return trial.walls(name, seen.config, app=seen.app, environment=seen.environment, passwd=str(passwd))
     except (WolverineError, OSError) as error:
         return Walls(trouble=f"no walls for a trial: {error}")
 

@@ -37,6 +37,8 @@ MEMORY_MB = 1024
 BESIDE_MB = 768
 """What a trial needs beside the app's own memory: its tree, and who watches."""
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+DYNAMIC_UIDS = range(61184, 65520)
+"""Those of DynamicUser=, as systemd is built for Debian (systemd.exec(5))."""
 _PATH_LINE = re.compile(r"^[ \t]*(?:export[ \t]+)?PATH=(.*)$", re.MULTILINE)
 IN_HOME = (".local/bin", ".local/lib")
 MANAGERS = (
@@ -65,6 +67,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         groups: What the trial's user needs to read what is bound.
         memory_mb: The limit of memory.
         datagrams: Whether the app reports its readiness over a Unix socket.
+        passwd: A file to be seen as /etc/passwd; "" for the machine's own.
     """
 
     directory: str
@@ -75,6 +78,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     groups: tuple[int, ...] = ()
     memory_mb: int = MEMORY_MB
     datagrams: bool = False
+    passwd: str = ""
 
 
 def drop_in(settings: Settings, *, user: str) -> str:
@@ -90,6 +94,8 @@ def drop_in(settings: Settings, *, user: str) -> str:
     lines += [f"TemporaryFileSystem={tmpfs(path, HOME)}" for path in settings.empty]
     bound = (*(f"{top}/{path}" for path in settings.inside), *settings.outside)
     lines += [f"BindReadOnlyPaths=-{place(path)}" for path in bound]
+    if settings.passwd:
+        lines.append(f"BindReadOnlyPaths=-{place(settings.passwd)}:/etc/passwd")
     lines += [f"InaccessiblePaths=-{place(path)}" for path in settings.closed]
     if settings.groups:
         lines.append("SupplementaryGroups=" + " ".join(map(str, settings.groups)))
@@ -100,7 +106,7 @@ def drop_in(settings: Settings, *, user: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def walls(name: str, config: Config, *, app: Credentials, environment: bytes | None = None) -> Walls:
+def walls(name: str, config: Config, *, app: Credentials, environment: bytes | None = None, passwd: str = "") -> Walls:
     """What the units of this app's trial need.
 
     Args:
@@ -108,6 +114,7 @@ def walls(name: str, config: Config, *, app: Credentials, environment: bytes | N
         config: Checked; its paths and users are those that root found.
         app: As whom the application runs.
         environment: The content of its environment file.
+        passwd: Where `passwd_of` was written to.
 
     Raises:
         WolverineError: A path cannot stand in a unit file.
@@ -116,7 +123,7 @@ def walls(name: str, config: Config, *, app: Credentials, environment: bytes | N
         return Walls(trouble=trouble)
     with as_user(app):
         found = _Search(config, app, {"PATH": path_in(environment or b"") or PATH, **config.app.environment})
-        settings = found.settings()
+        settings = msgspec.structs.replace(found.settings(), passwd=passwd)
     dropins = tuple(
         Dropin(
             unit=f"wolverine-trial@{name}:{side}.service",
@@ -135,6 +142,19 @@ def impossible(directory: str) -> str:
     if closed := next((one for one in CLOSED if _same_or_below(top, one)), ""):
         return f"a trial sees nothing below {closed}: move the application elsewhere (app.directory)"
     return ""
+
+
+def passwd_of(machines: bytes, app: Credentials) -> bytes:
+    """A user database in which whoever a trial runs as is called as the app's user is, and lives where he does (pure).
+
+    Programs ask who they are, and some end when nobody knows: PID 1 makes these users up as they are needed.
+
+    Args:
+        machines: The machine's own /etc/passwd.
+        app: As whom the application runs.
+    """
+    made_up = (f"{app.name}:x:{uid}:{uid}::{app.home}:{app.shell}" for uid in DYNAMIC_UIDS)
+    return machines.rstrip(b"\n") + b"\n" + "\n".join(made_up).encode() + b"\n"
 
 
 def path_in(data: bytes) -> str:

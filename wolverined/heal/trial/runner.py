@@ -26,6 +26,7 @@ from wolverined.heal.trial.ground import Lay
 from wolverined.heal.trial.observations import Alive, Boot, Prepared, Replay, Syntax, Tests
 from wolverined.heal.trial.observe import Tail, body_shape
 from wolverined.heal.trial.plan import Plan
+from wolverined.heal.trial.room import Room
 from wolverined.linux.sandboxtree import Change
 from wolverined.model import Exit, Request
 
@@ -106,6 +107,7 @@ class Runner:
         if plan.probe.notify:
             self._notify = _notify_socket()
         self._cell = Cell(plan, own_proc=ground.own_proc)
+        self._room = Room() if ground.sandbox == "unit" else None
         self.prepared = Prepared(sandbox=ground.sandbox, weaknesses=ground.weaknesses, ms=_ms_since(started))
         for argv in plan.setup:
             done = self.test({"argv": list(argv), "timeout_s": SETUP_S})
@@ -291,7 +293,10 @@ class Runner:
     def _wait(self, done: Callable[[], bool], *, until: float | None, beside: Polled | None = None) -> None:
         """Let everything go on until `done` or the time is over."""
         while not done():
-            left = None if until is None else until - time.monotonic()
+            now = time.monotonic()
+            if self._room is not None:
+                self._room.check(now)
+            left = None if until is None else until - now
             if left is not None and left <= 0:
                 return
             poll = select.poll()
