@@ -280,7 +280,7 @@ def test_what_the_user_may_not_reach_is_said_before_it_fails(group_leaf: Leaf) -
 def test_another_user_needs_root(group_leaf: Leaf, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the capability to change the user, a program of another user is refused with words."""
     monkeypatch.setattr("wolverined.linux.proc.effective_capabilities", lambda: 0)
-    with pytest.raises(SpawnError, match="only root may change"):
+    with pytest.raises(SpawnError, match="that takes CAP_SETUID"):
         start(["true"], group_leaf, user=str(os.geteuid() + 12345))
 
 

@@ -72,7 +72,7 @@ class Place:
             hooks="",
             healing=lambda _on: None,
             serving=lambda: True,
-            ai=False,
+            ai=lambda: False,
         )
 
     def _environment(self) -> dict[str, str]:

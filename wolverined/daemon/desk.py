@@ -52,7 +52,7 @@ class Desk:
         hooks: The directory of injected reporters.
         healing: Told when a heal begins and ends.
         serving: Whether the app is served now.
-        ai: Whether a model may be asked.
+        ai: Whether a model may be asked now.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Desk:
         hooks: str,
         healing: Callable[[bool], None],
         serving: Callable[[], bool],
-        ai: bool,
+        ai: Callable[[], bool],
     ) -> None:
         self._name = name
         self._config = config
@@ -242,7 +242,7 @@ class Desk:
             environment=self._environment(),
             hide=self._hide,
             hooks=self._hooks,
-            ai=self._ai,
+            ai=self._ai(),
             **fields,
         )
 

@@ -10,6 +10,7 @@ import os
 import random
 import signal
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,7 @@ from wolverined.daemon.reloading import Reloading
 from wolverined.daemon.service import Service
 from wolverined.daemon.setting import Setting, service, terminal
 from wolverined.daemon.signals import Signals
-from wolverined.errors import StoreError, WolverineError
+from wolverined.errors import ConfigError, StoreError, WolverineError
 from wolverined.heal.dispatch import Dispatcher, Opening
 from wolverined.linux import proc
 from wolverined.linux.credentials import Credentials
@@ -56,12 +57,16 @@ SHARED_UID = (
     "the app runs as the user of wolverined itself: it can signal wolverined and read what that user can, "
     "the store included; the control socket tells them apart by process id only"
 )
+REST_S = 1.0
+"""How long a service that could not even begin rests before it ends: PID 1, which starts an app that was fine
+anew at once, would try it many times a second."""
 _HOOKS = Path(__file__).parent.parent / "hooks"
 
 
 def main(args: SimpleNamespace) -> int:
     """Run the daemon; gives the exit code."""
     faulthandler.enable()
+    inherited = None
     try:
         inherited = _inherited(hide=args.command != "service")
         setting = service(args) if args.command == "service" else terminal(args)
@@ -71,6 +76,8 @@ def main(args: SimpleNamespace) -> int:
         return asyncio.run(composition.run())
     except WolverineError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201  there is no narrator yet
+        if args.command == "service" and inherited is None and not isinstance(error, ConfigError):
+            time.sleep(REST_S)
         return error.exit_code
 
 
@@ -125,7 +132,6 @@ class _Composition:
         self._place.make()
         stack.callback(self._place.close)
         self._shared = SHARED_UID if self._credentials.uid == os.geteuid() else ""
-        self._weaknesses = (*self._hierarchy.weaknesses, *setting.weaknesses())
         if handed is None:
             self._say_start()
         await self._build_supervision(stack)
@@ -238,7 +244,7 @@ class _Composition:
             hooks=str(self._place.hooks),
             healing=self._supervisor.healing,
             serving=lambda: self._supervisor.status()["ready_since"] is not None,
-            ai=bool(setting.endpoint(self._force.config)),
+            ai=lambda: bool(setting.endpoint(self._force.config)),
         )
         stack.push_async_callback(self._desk.close)
         self._listener.desk, self._listener.dispatcher = self._desk, self._dispatcher
@@ -415,7 +421,8 @@ class _Composition:
         lost = "" if self._store.durable else "nothing is written to disk: incidents and repairs end with wolverined"
         hooks = self._place.without_hooks
         blind = f"crashes are not told with their requests: no reporters ({hooks})" if hooks else ""
-        return tuple(one for one in (*self._weaknesses, self._shared, lost, blind, *self._force.notes) if one)
+        here = (*self._hierarchy.weaknesses, *self._setting.weaknesses())
+        return tuple(one for one in (*here, self._shared, lost, blind, *self._force.notes) if one)
 
     def _say_start(self) -> None:
         config, name = self._force.config, self._setting.name

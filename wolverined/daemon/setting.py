@@ -94,6 +94,7 @@ def terminal(args: SimpleNamespace) -> Setting:
     environ = dict(os.environ)
     state = state_dir(name, _path(args.state_dir))
     powerful = may_change_user()
+    walled = walls.weaknesses()
     keys = {key: environ[key] for key in KEYS if environ.get(key)}
 
     def loaded() -> Loaded:
@@ -131,7 +132,7 @@ def terminal(args: SimpleNamespace) -> Setting:
         roles=role,
         endpoint=lambda config: (config.ai.base_url or "the OpenAI endpoint") if environ.get("OPENAI_API_KEY") else "",
         letters=None,
-        weaknesses=walls.weaknesses,
+        weaknesses=lambda: walled,
     )
 
 
@@ -147,6 +148,7 @@ def service(args: SimpleNamespace) -> Setting:
     environ = dict(os.environ)
     state = _of_unit(environ, "STATE_DIRECTORY", STATE / name)
     told = _Told(name, environ)
+    walled = walls.weaknesses()
 
     def role(which: str, config: Config, _app: Credentials) -> Opening:
         if which == "surgeon":
@@ -172,7 +174,7 @@ def service(args: SimpleNamespace) -> Setting:
         roles=role,
         endpoint=lambda _: told.facts.ai_base_url if told.facts.ai else "",
         letters=NOTIFIER,
-        weaknesses=lambda: (*walls.weaknesses(), *told.weaknesses()),
+        weaknesses=lambda: (*walled, *told.weaknesses()),
     )
 
 

@@ -406,8 +406,8 @@ def _wanted(credentials: Credentials | None, *, power: int) -> Credentials | Non
     may_change = may_change_user(power)
     if not may_change and credentials.uid != os.geteuid():
         raise SpawnError(
-            f"cannot start a program as {credentials.name}: only root may change to another user",
-            hint="run wolverined as root, or set app.user to the user that you are",
+            f"cannot start a program as {credentials.name}: that takes CAP_SETUID and CAP_SETGID",
+            hint="run wolverined as root (a unit: AmbientCapabilities=), or set app.user to the user that you are",
         )
     return credentials if may_change else None
 
