@@ -45,9 +45,13 @@ def check(argv: Sequence[str], *, cwd: str | Path, env: Mapping[str, str], crede
     if not argv or not argv[0]:
         raise SpawnError("the command is empty", hint='write app.command = ["program", "argument"]')
     directory = _directory(cwd, credentials)
-    path = find(argv[0], cwd=cwd, search=env.get("PATH", _DEFAULT_PATH))
+    search = env.get("PATH", _DEFAULT_PATH)
+    path = find(argv[0], cwd=cwd, search=search)
     if path is None:
-        raise _not_found(argv[0], search=env.get("PATH", _DEFAULT_PATH))
+        raise _not_found(argv[0], search=search)
+    if credentials is not None and _searched_in_vain(argv[0], path, cwd=cwd, search=search):
+        # Its user may see more of PATH than we do (a version manager in a home, 0750): let it search.
+        return Start(argv=("/usr/bin/env", f"--chdir={cwd}", "--", *argv), cwd=None)
     _executable(path, credentials)
     _interpreter(path)
     if directory is None:
@@ -73,6 +77,23 @@ def find(name: str, *, cwd: str | Path, search: str) -> str | None:
             return path
         second_best = second_best or path
     return second_best
+
+
+def _searched_in_vain(name: str, found: str, *, cwd: str | Path, search: str) -> bool:
+    """Whether a directory of PATH before the one of `found` is closed to us."""
+    if "/" in name:
+        return False
+    for directory in search.split(":"):
+        path = os.path.join(cwd, directory, name)  # noqa: PTH118 - as `find` has it
+        try:
+            os.stat(path)  # noqa: PTH116 - see `_exists`
+        except PermissionError:
+            return True
+        except OSError:
+            continue
+        if path == found:
+            return False
+    return False
 
 
 def _exists(path: str) -> bool:
