@@ -32,6 +32,7 @@ def next_version(deb: Path, into: Path, *, version: str, breaks: str = "") -> Pa
         version: Such as 0.1.1, without a Debian revision.
         breaks: Python text put at the end of the package's `__init__.py`, for a version that does not run.
     """
+    into.mkdir(parents=True, exist_ok=True)
     tree = unpacked(deb, into / "tree")
     control = tree / "DEBIAN/control"
     control.write_text(re.sub(r"(?m)^Version: .*", f"Version: {version}", control.read_text()))
