@@ -29,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "sense": GROUND | {"config", "traces", "linux"},
     "heal": GROUND | {"config", "traces", "linux", "store"},
     "alerts": GROUND | {"config", "linux"},
-    "prepare": GROUND | {"config", "heal", "linux"},
+    "prepare": GROUND | {"lean", "config", "heal", "linux"},
     "cli": GROUND | {"config", "control", "linux"},
     "daemon": GROUND | AGENT - {"cli"},
     "hooks": set(),
