@@ -15,6 +15,7 @@ import pytest
 from support.lab import Machine, ensure_layer, installing
 from support.lab_deb import TOP, ensure_installed
 from support.packages import control_field, unpacked
+from support.places import public_tmp, unused_user
 
 CACHE = Path(os.environ.get("WOLVERINE_CACHE") or "/var/cache/wolverine-dev")
 LIMIT = 5_000_000
@@ -56,6 +57,7 @@ def words_of(process: subprocess.Popen[str] | None, program: str) -> tuple[int, 
 
 def copied(place: Path) -> Path:
     """A copy of the sources, without git: nobody else writes there."""
+    place.mkdir()
     for name in SOURCES:
         if (TOP / name).is_dir():
             shutil.copytree(TOP / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -64,28 +66,37 @@ def copied(place: Path) -> Path:
     return place
 
 
-def build(source: Path, **environment: str) -> subprocess.Popen[str]:
+def build(source: Path, *, cache: Path, **options: object) -> subprocess.Popen[str]:
     """`packaging/deb` of a copy; the last line that it prints is the package's path."""
-    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(source.parent)} | environment
-    return begin([str(source / "packaging/deb")], env=environment, umask=0o077 if "TZ" in environment else 0o022)
+    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/nonexistent", "WOLVERINE_CACHE": str(cache)}
+    others = options.pop("env", {})
+    assert isinstance(others, dict)
+    return begin([str(source / "packaging/deb")], env=environment | others, **options)
 
 
 def build_elsewhere(source: Path, place: Path) -> subprocess.Popen[str]:
-    """Build in another directory, time zone, language and umask, with a cache that knows no package."""
+    """Build as a plain user who may not write the sources, in another directory, time zone, language and umask.
+
+    His cache has the downloads, and no package.
+    """
+    user = unused_user()
     for wheels in (CACHE / "deb").glob("wheels-3.11-*"):
         shutil.copytree(wheels, place / "cache/deb" / wheels.name)
+    for directory in (place / "cache", place / "cache/deb"):
+        shutil.chown(directory, user.pw_uid, user.pw_gid)
     return build(
         Path(shutil.copytree(source, place / "some where else")),
-        WOLVERINE_CACHE=str(place / "cache"),
-        TZ="Asia/Kathmandu",
-        LC_ALL="C",
-        SOURCE_DATE_EPOCH="1",
-        DEB_BUILD_OPTIONS="nostrip",
+        cache=place / "cache",
+        env={"TZ": "Asia/Kathmandu", "LC_ALL": "C", "SOURCE_DATE_EPOCH": "1", "DEB_BUILD_OPTIONS": "nostrip"},
+        umask=0o077,
+        user=user.pw_uid,
+        group=user.pw_gid,
+        extra_groups=[],
     )
 
 
 @pytest.fixture(scope="module")
-def checks(base: Path, deb: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checks]:
+def checks(base: Path, deb: Path) -> Iterator[Checks]:
     """The slow checks, begun together."""
     lintian = piuparts = None
     if shutil.which("lintian"):
@@ -94,14 +105,14 @@ def checks(base: Path, deb: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     if shutil.which("piuparts"):
         argv = ["unshare", "-m", "--propagation", "private", "sh", "-ec", PIUPARTS, "sh", str(base), str(deb)]
         piuparts = begin(argv)
-    here = copied(tmp_path_factory.mktemp("here"))
-    elsewhere = build_elsewhere(here, tmp_path_factory.mktemp("elsewhere"))
-    made = Checks(lintian, piuparts, build(here, WOLVERINE_CACHE=str(CACHE)), elsewhere)
-    yield made
-    for process in made:
-        if process is not None:
-            with process:
-                process.kill()
+    with public_tmp() as place:
+        here = copied(place / "here")
+        made = Checks(lintian, piuparts, build(here, cache=CACHE), build_elsewhere(here, place))
+        yield made
+        for process in made:
+            if process is not None:
+                with process:
+                    process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +189,7 @@ def test_the_package_s_own_test_passes(base: Path, deb: Path) -> None:
 
 
 def test_built_elsewhere_it_is_the_same(checks: Checks) -> None:
-    """Another directory, time zone, language, umask and cache give the same package, bit for bit."""
+    """Another user, directory, time zone, language, umask and cache give the same package, bit for bit."""
     packages = []
     for process in (checks.here, checks.elsewhere):
         code, words = words_of(process, "dpkg-dev")
