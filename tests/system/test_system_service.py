@@ -11,7 +11,7 @@ from support.lab import Machine
 from support.services import HOSTILE, SERVER, Service, started_at
 
 QUICK = "[restart]\ninitial_s = 0.05\nmax_s = 0.2\n[heal]\npolicy = 'off'\n"
-TROUBLE = ("219", "left-over", "Failed", "timed out", "Timed out", "unexpected", "Traceback")
+TROUBLE = ("219/", "left-over", "Failed", "timed out", "Timed out", "unexpected", "Traceback")
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +35,8 @@ def test_an_app_that_cannot_boot_is_active_and_the_status_says_so(machine: Machi
     """Else PID 1 would end the heal with the start that it waits for."""
     broken = Service(machine, "broken", port=3002, app="raise SystemExit(5)", tables=QUICK)
     broken.systemctl("start")
-    shown = broken.show("ActiveState", "StatusText", "NRestarts")
-    assert (shown["ActiveState"], shown["NRestarts"]) == ("active", "0")
-    assert shown["StatusText"].endswith("exit 5")
+    assert broken.show("ActiveState", "NRestarts") == {"ActiveState": "active", "NRestarts": "0"}
+    machine.until(lambda: broken.show("StatusText")["StatusText"].endswith("exit 5"))  # between two of its starts
     assert broken.status()["state"] != "ready"
     broken.systemctl("stop")
 
@@ -129,11 +128,7 @@ def test_fifty_restarts_of_hostile_trees_leave_nothing(machine: Machine) -> None
             supervisor = min(map(started_at, leaves["supervisor"]))
             assert len(leaves["app-1"]) >= 4
             ages = [started_at(pid) for pid in leaves["app-1"]]
-            assert [age for age in ages if 0 < age < supervisor] == [], (
-                ages,
-                leaves,
-                [started_at(p) for p in leaves["supervisor"]],
-            )
+            assert [age for age in ages if 0 < age < supervisor] == []
     machine.run(["systemctl", "stop", *units])
     left = machine.run(f"ps -o pid=,args= -u {','.join(service.user for service in services)}", check=False).stdout
     assert left == ""
