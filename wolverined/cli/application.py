@@ -7,7 +7,7 @@ import asyncio
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from wolverined.cli import installation
@@ -18,12 +18,14 @@ from wolverined.config.load import load
 from wolverined.config.problems import Loaded, Problem
 from wolverined.config.schema import Config, Policy
 from wolverined.errors import ConfigError, SpawnError, WolverineError
+from wolverined.linux import proc
 from wolverined.linux.credentials import Credentials
-from wolverined.linux.hierarchy import open_hierarchy
+from wolverined.linux.hierarchy import open_hierarchy, parse_own_cgroup
 from wolverined.linux.ports import Holder, who_listens
 from wolverined.linux.program import check as check_program
 
 _INTERPRETER = re.compile(r"(?:node|nodejs|bun|deno|(?:python|pypy)[0-9.]*)$")
+_LISTEN = "0A"  # TCP_LISTEN in /proc/net/tcp
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -108,12 +110,49 @@ def port(config: Config, *, name: str, running: frozenset[int]) -> Finding:
 
 
 def _holder(number: int) -> Holder | None:
+    inodes = dict(_listening(number))
+    if not inodes:
+        return None
+    if os.geteuid() == 0 and (found := _by_descriptor(number, inodes)) is not None:
+        return found
+    # Whose process it is is not for us to see: the kernel tells at least its user and cgroup.
     with tempfile.TemporaryDirectory(prefix="wolverine-doctor-") as place:
         hierarchy = open_hierarchy(f"doctor-{os.getpid()}", state_dir=Path(place))
         try:
             return asyncio.run(who_listens(number, hierarchy=hierarchy))
         finally:
             hierarchy.close()
+
+
+def _listening(number: int) -> Iterator[tuple[str, int]]:
+    """Inode and uid of each socket that listens on a port, by proc(5)."""
+    for name in ("tcp", "tcp6"):
+        for line in (proc.read(f"/proc/net/{name}") or "").splitlines()[1:]:
+            fields = line.split()
+            if int(fields[1].rpartition(":")[2], 16) == number and fields[3] == _LISTEN:
+                yield fields[9], int(fields[7])
+
+
+def _by_descriptor(number: int, inodes: Mapping[str, int]) -> Holder | None:
+    """The process that has one of these sockets open."""
+    links = {f"socket:[{inode}]": uid for inode, uid in inodes.items()}
+    for fd in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            uid = links.get(str(fd.readlink()))
+        except OSError:
+            continue  # it has ended, or closed it
+        if uid is not None:
+            pid = int(fd.parts[2])
+            return Holder(
+                port=number,
+                uid=uid,
+                user=Credentials.of_user(uid).name,
+                cgroup=parse_own_cgroup(proc.read(f"/proc/{pid}/cgroup") or "") or "",
+                pid=pid,
+                command=(proc.read(f"/proc/{pid}/cmdline") or "").replace("\0", " ").strip(),
+                ours=False,
+            )
+    return None
 
 
 def source(config: Config, other: Credentials | None) -> Finding:

@@ -41,7 +41,7 @@ DIRECTORIES = (
     ("/run/wolverine-prepared", 0o755),
     ("/var/spool/wolverine", 0o755),
 )
-"""As wolverine.sysusers' neighbour, tmpfiles, makes them: all of root's, none more open than this."""
+"""As wolverine.tmpfiles makes them: all of root's, none more open than this."""
 
 CONTROLLERS = ("/sys/fs/cgroup/cgroup.controllers", "/sys/fs/cgroup/unified/cgroup.controllers")
 _FEW_ENTRIES = 1000
@@ -80,11 +80,8 @@ def files() -> Iterator[Finding]:
         yield Finding(BAD, f"not installed: {', '.join(missing)}", _AGAIN)
     hidden = [path for name in UNITS for place in HIDING if (path := Path(place, name)).exists()]
     for path in hidden:
-        yield Finding(
-            WEAK,
-            f"{path} hides the package's unit, now and after upgrades",
-            f"systemctl revert {path.name}, then edit it",
-        )
+        what = f"{path} hides the package's unit, now and after upgrades"
+        yield Finding(WEAK, what, f"systemctl revert {path.name}, then systemctl edit it")
     if not missing and not hidden:
         yield Finding(OK, f"{len(UNITS)} units of wolverine")
 
@@ -116,11 +113,8 @@ def directories() -> Iterator[Finding]:
         else:
             if stat.S_ISDIR(found.st_mode) and found.st_uid == 0 and not stat.S_IMODE(found.st_mode) & ~mode:
                 continue
-            yield Finding(
-                BAD,
-                f"{path} is not what it should be: root's, {mode:04o}",
-                f"chown root: {path}; chmod {mode:04o} {path}",
-            )
+            mend = f"chown root: {path}; chmod {mode:04o} {path}"
+            yield Finding(BAD, f"{path} is not what it should be: root's, {mode:04o}", mend)
         good = False
     if good:
         yield Finding(OK, "directories of configurations, keys, sockets and spools")
