@@ -24,7 +24,7 @@ from wolverined.supervise.environment import NOTIFY_SOCKET, build_environment
 from wolverined.supervise.handover import HandedGeneration, HandedPipe
 from wolverined.supervise.interfaces import ProbeEvents, Prober, ProberFactory, ProbeTarget
 from wolverined.supervise.memory import MemoryDeaths, limits_of
-from wolverined.supervise.output import Output, Pump, Splitter
+from wolverined.supervise.output import Output, Pump
 from wolverined.supervise.telling import complain
 
 TAIL_LINES = 200
@@ -96,13 +96,7 @@ class Generation:
         if handed is None:
             fds = zip(("stdout", "stderr"), child.take_output(), strict=True)
             begun = tuple(HandedPipe(stream=stream, fd=fd) for stream, fd in fds if fd is not None)
-        self._pumps = {pipe.stream: self._pump(pipe) for pipe in begun}
-
-    def _pump(self, pipe: HandedPipe) -> Pump:
-        splitter = Splitter(pipe.rest, skipping=pipe.skipping, dropped_bytes=pipe.dropped_bytes)
-        return self._output.pump(
-            pipe.fd, stream=pipe.stream, generation=self.number, pid=self.child.pid, splitter=splitter
-        )
+        self._pumps = {pipe.stream: self._output.pump(pipe, generation=number, pid=child.pid) for pipe in begun}
 
     @classmethod
     def start(cls, number: int, *, config: Config, setting: Setting) -> tuple[Generation, Prober]:
@@ -185,7 +179,7 @@ class Generation:
             child=self.child.hand_over(),
             pipes=tuple(pipe for pipe in pipes if pipe is not None),
             started=self._started,
-            oom_before=self._memory.seen,
+            oom_before=self._memory.told,
             first_line=self._first_line,
             port=target.port,
             notify=target.probe.notify,

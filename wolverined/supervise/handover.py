@@ -25,6 +25,7 @@ class HandedPipe(msgspec.Struct, frozen=True, kw_only=True):
         rest: The start of a line whose end has not come.
         skipping: The rest of a line that was too long is being thrown away.
         dropped_bytes: How much of such lines was thrown away.
+        capacity: What the pipe held before it was widened for the time in which nobody reads; 0: not known.
     """
 
     stream: str
@@ -32,6 +33,7 @@ class HandedPipe(msgspec.Struct, frozen=True, kw_only=True):
     rest: bytes = b""
     skipping: bool = False
     dropped_bytes: int = 0
+    capacity: int = 0
 
 
 class HandedGeneration(msgspec.Struct, frozen=True, kw_only=True):

@@ -52,6 +52,11 @@ class MemoryDeaths:
         self._timer: asyncio.TimerHandle | None = None
         self._end_watch = leaf.watch_memory(self._look)
 
+    @property
+    def told(self) -> int:
+        """How many of them have been told: a successor tells the others."""
+        return self._told
+
     def explain_end(self) -> bool:
         """Whether the generation, which has just ended, ended for want of memory; nothing is told after this."""
         self._look()

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import fcntl
 import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from itertools import islice
 
 from wolverined.clock import Clock
@@ -151,13 +153,22 @@ class Pump:
         fd: The non-blocking read end.
         deliver: Called with the text of each line and whether it was cut. Must not block or raise.
         splitter: What a predecessor had begun; None: begin anew.
+        capacity: What the pipe shall hold again, once there is no more in it; 0: it is as it was.
     """
 
-    def __init__(self, fd: int, *, deliver: Callable[[str, bool], None], splitter: Splitter | None = None) -> None:
+    def __init__(
+        self,
+        fd: int,
+        *,
+        deliver: Callable[[str, bool], None],
+        splitter: Splitter | None = None,
+        capacity: int = 0,
+    ) -> None:
         self.ended = asyncio.Event()
         self._fd: int | None = fd
         self._deliver = deliver
         self._splitter = splitter or Splitter()
+        self._capacity = capacity
         self._backlog: deque[tuple[bytes, bool]] = deque()
         self._loop = asyncio.get_running_loop()
         self._turn: asyncio.TimerHandle | None = None
@@ -186,8 +197,14 @@ class Pump:
         if self._fd is None:
             return None
         rest, skipping = self._splitter.rest
+        capacity = self._capacity or fcntl.fcntl(self._fd, fcntl.F_GETPIPE_SZ)
         return HandedPipe(
-            stream=stream, fd=self._fd, rest=rest, skipping=skipping, dropped_bytes=self._splitter.dropped_bytes
+            stream=stream,
+            fd=self._fd,
+            rest=rest,
+            skipping=skipping,
+            dropped_bytes=self.dropped_bytes,
+            capacity=capacity,
         )
 
     async def finish(self, *, timeout_s: float) -> None:
@@ -241,6 +258,8 @@ class Pump:
             return None
         except OSError:
             chunk = b""  # the pipe is of no more use, whatever the reason: as good as its end
+        if self._capacity and len(chunk) < _CHUNK:
+            self._narrow()
         if chunk:
             self._backlog.extend(self._splitter.feed(chunk))
             return chunk
@@ -248,6 +267,13 @@ class Pump:
         if self._turn is None:
             self._turn = self._loop.call_later(0, self._resume)
         return None
+
+    def _narrow(self) -> None:
+        """Last words are looked for in what a pipe holds: it must not hold more than can be read in a moment."""
+        assert self._fd is not None
+        with suppress(OSError):  # much was written meanwhile: the next time
+            fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, self._capacity)
+            self._capacity = 0
 
     def _work(self, *, until: float | None) -> bool:
         """Hand on lines until `until`; True when none is left."""
@@ -293,14 +319,14 @@ class Output:
         self._clock = clock
         self._sink = sink
 
-    def pump(self, fd: int, *, stream: str, generation: int, pid: int, splitter: Splitter | None = None) -> Pump:
-        """Read one pipe of one generation; `splitter`: what a predecessor had begun of it."""
+    def pump(self, pipe: HandedPipe, *, generation: int, pid: int) -> Pump:
+        """Read one pipe of one generation; what a predecessor had begun of it goes on."""
 
         def deliver(text: str, truncated: bool) -> None:  # noqa: FBT001 - the shape that Pump calls
             line = LogLine(
                 cursor=self.ring.newest + 1,
                 at=self._clock.wall(),
-                stream=stream,
+                stream=pipe.stream,
                 text=text,
                 generation=generation,
                 pid=pid,
@@ -309,4 +335,5 @@ class Output:
             self.ring.append(line)
             self._sink(line)
 
-        return Pump(fd, deliver=deliver, splitter=splitter)
+        splitter = Splitter(pipe.rest, skipping=pipe.skipping, dropped_bytes=pipe.dropped_bytes)
+        return Pump(pipe.fd, deliver=deliver, splitter=splitter, capacity=pipe.capacity)
