@@ -213,3 +213,16 @@ def test_fifty_restarts_leave_nobody_and_find_their_cgroup(app: App) -> None:
         assert not [entry for entry in app.vm.journal(one.unit) if "219" in str(entry["MESSAGE"])]
         app.vm.run(["systemctl", "stop", one.unit])
         assert app.vm.run(["pgrep", "-u", one.name], check=False).returncode == 1
+
+
+@pytest.mark.timeout(600)
+def test_a_killed_supervisor_finds_its_cgroup_again(app: App) -> None:
+    """The one that was killed could not switch the unit's controllers off; PID 1 starts the next all the same."""
+    app.vm.run(["systemctl", "restart", app.unit])
+    app.healthy()
+    assert "memory" in app.vm.read(f"{app.group}/cgroup.subtree_control")
+    app.vm.run(["systemctl", "kill", "--kill-who=main", "--signal=KILL", app.unit])
+    app.vm.until(f"test $(systemctl show -P NRestarts {app.unit}) = 1", within_s=SLOW_S)
+    app.healthy()
+    assert app.vm.run(["pgrep", "-c", "-u", app.name]).stdout.strip() == "1"
+    assert not [entry for entry in app.vm.journal(app.unit) if "219" in str(entry["MESSAGE"])]
