@@ -8,6 +8,7 @@ with Replaced(at_exec="os.kill(os.getpid(), signal.SIGTERM)") as daemon:
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -52,6 +53,7 @@ class Replaced(Watched):
         at_check: Python that a new program executes when it is asked whether it could take over.
         at_exec: Python that it executes when it takes over, before anything else.
         before: A command that executes the daemon.
+        interpreter: What runs it.
     """
 
     def __init__(
@@ -63,19 +65,22 @@ class Replaced(Watched):
         at_check: str = "pass",
         at_exec: str = "pass",
         before: tuple[str, ...] = (),
+        interpreter: str = sys.executable,
     ) -> None:
         super().__init__(source, tables=tables, environment=environment)
         hooks = self.place / "hooks"
         hooks.mkdir()
         indented = {"at_check": _indented(at_check), "at_exec": _indented(at_exec), "place": str(self.place)}
         (hooks / "sitecustomize.py").write_text(HOOK.format(**indented))
-        self._environment["PYTHONPATH"] = str(hooks)
+        # Also for an interpreter that does not know by itself where our libraries lie.
+        self._environment["PYTHONPATH"] = os.pathsep.join([str(hooks), *(path for path in sys.path if path)])
         self._before = before
+        self._interpreter = interpreter
         self._read = 0
 
     def start(self) -> None:
         """Start the daemon."""
-        argv = [*self._before, sys.executable, "-P", "-m", "wolverined", "run", "--config", str(self.config)]
+        argv = [*self._before, self._interpreter, "-P", "-m", "wolverined", "run", "--config", str(self.config)]
         argv += ["--runtime-dir", str(self.runtime), "--state-dir", str(self.state)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(

@@ -242,6 +242,10 @@ class CgroupHierarchy:
                 return leaf
         raise SpawnError(f"the leaf {name} is not there")
 
+    def disown(self, leaf: Leaf) -> None:
+        """Take `adopt` back: it is a stale one after all."""
+        self._stale += [one for one in (leaf,) if isinstance(one, CgroupLeaf)]
+
     def stale(self) -> list[Leaf]:
         """The leaves that were here before us and still are."""
         return [leaf for leaf in self._stale if leaf.path.is_dir()]

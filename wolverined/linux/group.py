@@ -246,6 +246,10 @@ class GroupHierarchy:
                 return leaf
         raise SpawnError(f"the leaf {name} is not there")
 
+    def disown(self, leaf: Leaf) -> None:
+        """Take `adopt` back: it is a stale one after all."""
+        self._stale += [one for one in (leaf,) if isinstance(one, GroupLeaf)]
+
     def leaf(self, name: str) -> GroupLeaf:
         """Make a leaf; a `Conflict` when one of that name still lives."""
         for leaf in [each for each in self._leaves if each.name == name]:

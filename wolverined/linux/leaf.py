@@ -135,6 +135,10 @@ class Hierarchy(Protocol):
         """Take over a leaf of a predecessor in this process; it is no stale one then. SpawnError: it is not there."""
         ...
 
+    def disown(self, leaf: Leaf) -> None:
+        """Take `adopt` back: it is a stale one after all."""
+        ...
+
     def hand_over(self) -> HandedHierarchy:
         """What a successor in this process needs to go on with the same places."""
         ...

@@ -146,11 +146,11 @@ class Generation:
         Raises:
             SpawnError: It is not what was handed over; nothing of it is ours then, and its pipes are closed.
         """
-        child = None
+        child = leaf = None
         try:
+            child = Child.adopt(handed.child)
             leaf = setting.hierarchy.adopt(handed.leaf)
             credentials = Credentials.of_user(config.app.user) if config.app.user else Credentials.own()
-            child = Child.adopt(handed.child)
             environment = {os.fsdecode(name): os.fsdecode(value) for name, value in handed.environment}
             target = _target(config, leaf, environment, credentials, setting)
             target = _as_before(target, handed, setting)
@@ -160,6 +160,8 @@ class Generation:
         except (SpawnError, OSError, msgspec.ValidationError) as error:
             if child is not None:
                 child.close()
+            if leaf is not None:
+                setting.hierarchy.disown(leaf)
             for fd in handed.descriptors:
                 os.close(fd)
             raise SpawnError(str(error)) from error
