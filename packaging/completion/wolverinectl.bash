@@ -10,6 +10,11 @@ _wolverinectl_names() {
             printf '%s\n' "${entry##*/}"
         done
     done
+    for entry in /etc/wolverine/*.toml; do  # enrolled, running or not
+        [[ -f $entry ]] || continue
+        entry=${entry##*/}
+        printf '%s\n' "${entry%.toml}"
+    done
 }
 
 # COMMAND NAME: the ids that the daemon knows. It answers in milliseconds, or not at all.

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from wolverined.cli.instances import SYSTEM
 from wolverined.cli.operations import REPAIR_TIMEOUT_S, add_waiting, carry_out
-from wolverined.cli.options import Command, Invocation, Parser, add_words, seconds
+from wolverined.cli.options import Command, Invocation, Parser, Target, add_words, seconds
 from wolverined.cli.terminal import DIM
 
 
@@ -13,17 +13,30 @@ def run(invocation: Invocation) -> int:
     """`start|stop|restart|reload|reexec NAME`."""
     target, _ = invocation.aim("")
     code = carry_out(invocation, target, f"/v1/{invocation.name}")
-    if invocation.name == "stop" and not invocation.args.json and target.client.directory.startswith(f"{SYSTEM}/"):
-        # Two things can be stopped, and whoever stops one of them may have meant the other.
-        name = target.name
-        invocation.terminal.say(
-            invocation.terminal.paint(
-                f"wolverined stays: wolverinectl start {name} starts the application, as does the unit's next start; "
-                f"systemctl stop wolverine@{name} ends both",
-                DIM,
-            )
-        )
+    terminal = invocation.terminal
+    # systemd itself reloads us by this command, and needs no advice.
+    heard = invocation.name == "stop" or terminal.width is not None
+    if invocation.name in _HALF and heard and not invocation.args.json and _is_unit(target):
+        words = _HALF[invocation.name].format(name=target.name)
+        terminal.say(terminal.paint(words, DIM))
     return code
+
+
+_HALF = {
+    "stop": "wolverined stays: wolverinectl start {name} starts the application, as does the unit's next start; "
+    "systemctl stop wolverine@{name} ends both",
+    "reload": "systemctl reload wolverine@{name} also has root look at the environment file, keys, and trials",
+}
+"""Two things can be stopped or reloaded, and whoever does it to one of them may have meant the other."""
+
+
+def _is_unit(target: Target) -> bool:
+    if not target.client.directory.startswith(f"{SYSTEM}/"):
+        return False
+    from wolverined.cli import units
+
+    unit = units.ask([target.name]).get(target.name)
+    return unit is not None and not unit.down
 
 
 def hold(invocation: Invocation) -> int:

@@ -64,7 +64,8 @@ def render(draft: Draft) -> str:
     """The text of the file."""
     lines = comment(f"Wolverine's configuration of {draft.name}. `wolverinectl init` found it in {draft.start.origin}.")
     lines += comment(
-        "After a change: wolverinectl config check, then wolverinectl reload. All keys: wolverine.toml(5)."
+        "After a change: wolverinectl config check, then systemctl reload "
+        f"wolverine@{draft.name}, or wolverinectl reload where it runs in a terminal. All keys: wolverine.toml(5)."
     )
     for note in draft.notes:
         lines += ["#", *comment(f"Look at this: {note}")]
