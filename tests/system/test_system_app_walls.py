@@ -56,6 +56,19 @@ def test_the_app_has_no_capability_and_nothing_of_ours(shop: Service) -> None:
     assert not any("control" in target or "store.db" in target for target in facts["open"].values())
 
 
+def test_an_app_that_is_root_has_no_capability_either(machine: Machine) -> None:
+    """An operator who allowed it gets a root that owns root's files and can do no more than their owner."""
+    lines = 'user = "root"\nallow_root = true'
+    king = Service(machine, "king", port=3001, lines=lines, tables="[heal]\npolicy = 'off'\n")
+    machine.run(["chown", "root:", king.directory])
+    king.systemctl("start")
+    status = king.facts()["status"]
+    assert status["Uid"].split()[0] == "0"
+    assert {status[f"Cap{kind}"] for kind in ("Inh", "Prm", "Eff", "Amb")} == {NO_POWER}
+    assert "PermissionError" in king.run(f"os.kill({king.pid}, 0)")
+    king.systemctl("stop")
+
+
 def test_a_supervisor_has_what_it_needs_and_no_more(shop: Service) -> None:
     """Three capabilities and no way to gain one; its words about what it ignores."""
     status = process_facts(shop.leaves()["supervisor"][0])

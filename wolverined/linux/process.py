@@ -65,6 +65,16 @@ os.close(null)
 os.execv(sys.argv[2], sys.argv[2:])
 """
 
+# Whoever executes as root is given what the bounding set allows and it had before: under a supervisor that may not
+# lower that set, root has to lay down what is left by itself. In linux/capability.h: version 3, of this process.
+_POWERLESS_PY = """
+import ctypes, os, sys
+if ctypes.CDLL(None).capset((ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()):
+    os.write(2, b"wolverined: cannot give up capabilities\\n")
+    os._exit(125)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
 
 class ExitStatus(msgspec.Struct, frozen=True, kw_only=True):
     """How a process ended: exactly one of `code` and `signal` is set.
@@ -425,7 +435,12 @@ def _shed(credentials: Credentials | None, *, power: int, die_with_parent: bool)
         command.append("--bounding-set=-all")
     if die_with_parent:
         command.append("--pdeathsig=KILL")  # setpriv sets it last: a change of user would clear it
-    return [*command, "--no-new-privs", "--"]
+    command += ["--no-new-privs", "--"]
+    if wanted and wanted.uid == 0 and not power >> CAP_SETPCAP & 1:
+        import sys  # noqa: PLC0415 - for the few who let their application be root
+
+        command += [sys.executable, "-I", "-S", "-c", _POWERLESS_PY]
+    return command
 
 
 def _shim(environment: Mapping[str, str], *, joins: bool) -> list[str]:
