@@ -205,6 +205,7 @@ class Desk:
             self._store.incidents.update(incident.id, state=IncidentState.HEALING)
             self._narrator.tell("heal.started", f"healing: {describe(incident)}", incident=incident.id)
             result = await self._work(job)
+            self._unlooked &= result.conclusion in (Conclusion.WAIT, Conclusion.FAILED)  # else that heal has looked
             self._conclude(incident, result, dry_run=dry_run)
         except Exception as error:
             # Whatever broke (a full disk, a file of the configuration that is gone): the incident must not stay
@@ -308,7 +309,7 @@ class Desk:
 
     def source_may_have_changed(self) -> None:
         """Somebody stopped or restarted the app, perhaps for a deploy; what a heal does is none."""
-        self._unlooked = self._unlooked or not self._current
+        self._unlooked |= not self._current
 
     def _look(self) -> None:
         """See whether a deploy has replaced what repairs wrote: once for each start that somebody asked for."""
@@ -331,8 +332,7 @@ class Desk:
         if result.conclusion is Conclusion.WAIT:
             self._unlooked = True  # half of a deploy is there: the next tidy asks again
         elif result.conclusion is Conclusion.FAILED:
-            words = f"whether repairs are still in the source is not known: {result.said}"
-            self._narrator.tell("heal.unchecked", words, severity="warn")
+            self._narrator.tell("heal.unchecked", f"a repair may be lost unseen: {result.said}", severity="warn")
 
     async def heal_asked(self, args: dict[str, Any]) -> Result | None:
         """An operator's `heal`: the incident named, or the newest open one; None when there is none."""
