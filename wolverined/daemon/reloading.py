@@ -15,7 +15,7 @@ from wolverined.daemon.service import Service
 from wolverined.errors import ConfigError
 from wolverined.supervise.supervisor import Supervisor
 
-_AT_START = ("app.", "cluster.", "probe.notify")  # what an app that runs does not hear of
+_AT_START = ("app.", "cluster.", "probe.notify", "resources.memory_max_mb")  # what an app that runs does not hear of
 
 
 class Reloading:
