@@ -14,7 +14,6 @@ MESSAGE_IDS = {
     "app.exit": "f85f43e365314278bcdea0cf2581f659",
     "app.failed": "56450c0d6642453994e854989bbfb6fa",
     "app.hint": "d24c0a5e7b9146d3a1f86e0b5c7d9243",
-    "app.hint": "6e16c127ee9f45f797df5fd99d9c3bfb",
     "app.oom": "19b1cd5ade944cd19860c99ab681e267",
     "app.ready": "d973538d91234c8b979e992c0f61a65d",
     "app.started": "d7d04337105f4f979af357230c1cc04f",
