@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -66,6 +67,7 @@ useradd -m carl
 useradd -m vera
 useradd -m adam
 """
+README = Path(__file__).resolve().parents[2] / "README.md"
 WHERE = {"shop": "/home/ann/shop", "blog": "/home/bob/blog", "eve": "/usr/local/eve"}
 
 
@@ -216,6 +218,19 @@ def test_a_unit_that_failed_tells_why(machine: Machine, told: dict[str, dict[str
     assert about(machine, "wolverine@blog is active", "blog")["level"] == "ok"
 
 
+def test_the_commands_of_the_readme(machine: Machine, told: dict[str, dict[str, Any]]) -> None:
+    """What the README tells to type ends well when it is typed, but for what waits or needs a repair."""
+    (section,) = re.findall(r"^## As a system service$(.*?)^## ", README.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```sh\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    lines = [line.partition("  #")[0].strip() for block in blocks for line in block.splitlines()]
+    typed = [line for line in lines if not re.search(r"packaging/deb|journalctl -f|diff|approve|adduser", line)]
+    assert len(typed) == len(lines) - 5
+    for line in typed:
+        there = line.replace("sudo ", "").replace("/srv/shop", WHERE["shop"])
+        machine.run(there.replace("init shop", "init shop --force"))
+    assert machine.run("wolverinectl is-active shop").stdout == "ready\n"
+
+
 KEY = "sk-a-key-that-nobody-may-see"
 BROKEN = (
     # what is broken · what doctor says of it · how bad it is · how it is mended ("": as doctor says)
@@ -252,8 +267,7 @@ def test_doctor_finds_it_and_says_how_to_mend_it(
     machine: Machine, told: dict[str, dict[str, Any]], table: tuple[tuple[str, str, str, str], ...]
 ) -> None:
     """Each thing is broken for real, found by its words, mended by the command that is told, and gone then."""
-    for broken, *_ in table:
-        machine.run(broken)
+    machine.run("\n".join(["set -e", *(broken for broken, *_ in table)]))
     checks = doctor(machine, "eve")[1]
     assert KEY not in json.dumps(checks)
     commands = []
@@ -261,8 +275,7 @@ def test_doctor_finds_it_and_says_how_to_mend_it(
         found = [each for each in checks if re.search(words, each["what"])]
         assert [each["level"] for each in found] == [level], (broken, found)
         commands.append(mend or found[0]["mend"])
-    for command in commands:
-        machine.run(command)
+    machine.run("\n".join(["set -e", *commands]))
     checks = doctor(machine, "eve")[1]
     for broken, words, *_ in table:
         left = [each for each in checks if re.search(words, each["what"]) and each["level"] != "ok"]

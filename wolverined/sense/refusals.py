@@ -8,6 +8,7 @@ person and changes nothing, since a line of the app can be of anybody's making.
 
 from __future__ import annotations
 
+import functools
 import re
 import shlex
 import stat
@@ -26,30 +27,27 @@ _PHRASE = r"(?P<phrase>[Pp]ermission denied|[Rr]ead-only file system)"
 _SINGLE, _DOUBLE = r"'(?P<path>[^']{1,256})'", r"\"(?P<other>[^\"]{1,256})\""
 _PATH, _PROGRAM, _PORT = r"(?P<path>/\S{1,256})", r"(?P<program>/[^\s:\"]{1,256})", r"\S{0,64}:(?P<port>\d{1,5})"
 _CURLY = "\u2018\u2019"  # quotes of coreutils in a UTF-8 locale
-_FORMS = tuple(
-    re.compile(form)
-    for form in (
-        # Node, as in EROFS: read-only file system, rename '/a' -> '/b'
-        rf"E(?:ROFS|ACCES): {_PHRASE}, \w+ (?:'[^']{{1,256}}' -> )?{_SINGLE}",
-        rf"listen E(?:ROFS|ACCES): {_PHRASE} (?:{_PORT}(?!\S)|{_PATH})",
-        rf"spawn {_PROGRAM} (?P<phrase>EACCES)",
-        # Python, as in [Errno 13] Permission denied: '/a' -> '/b'; double quotes where the path holds a single one
-        rf"\[Errno (?:13|30)\] {_PHRASE}: b?(?:'[^']{{1,256}}' -> b?)?(?:{_SINGLE}|{_DOUBLE})",
-        # nginx, as in open() "/a" failed (13: Permission denied)
-        rf"\w+\(\) (?:to )?(?:{_PORT}|unix:{_PATH}|(?:\"[^\"]{{1,256}}\" to )?{_DOUBLE}) failed \((?:13|30): {_PHRASE}",
-        # Java
-        rf"Cannot run program \"{_PROGRAM}\".{{0,256}}: error=13, {_PHRASE}",
-        r"(?P<phrase>AccessDeniedException): (?:/.{1,256} -> )?(?P<path>/.{1,256})$",
-        rf"Exception: (?P<path>/[^()]{{1,256}}) \({_PHRASE}\)",
-        # Go, as in listen tcp :80: bind: permission denied
-        rf"listen \w+ (?:{_PORT}|{_PATH}): bind: {_PHRASE}",
-        rf"fork/exec {_PROGRAM}: {_PHRASE}",
-        # Ruby, PHP
-        rf"{_PHRASE} @ \w+ - (?:\(/[^,]{{1,256}}, )?(?P<path>/[^()]{{1,256}}?)\)?(?: \(|$)",
-        rf"\((?P<path>/[^()]{{1,256}})\): [Ff]ailed to open stream: {_PHRASE}",
-        # Go, shells, coreutils, Perl, and Java's FileSystemException: the path, a colon, the words
-        rf"(?<![\w./])(?P<path>/[^:'\"{_CURLY}]{{1,256}})['\"{_CURLY}]?: {_PHRASE}",
-    )
+_FORMS = (
+    # Node, as in EROFS: read-only file system, rename '/a' -> '/b'
+    rf"E(?:ROFS|ACCES): {_PHRASE}, \w+ (?:'[^']{{1,256}}' -> )?{_SINGLE}",
+    rf"listen E(?:ROFS|ACCES): {_PHRASE} (?:{_PORT}(?!\S)|{_PATH})",
+    rf"spawn {_PROGRAM} (?P<phrase>EACCES)",
+    # Python, as in [Errno 13] Permission denied: '/a' -> '/b'; double quotes where the path holds a single one
+    rf"\[Errno (?:13|30)\] {_PHRASE}: b?(?:'[^']{{1,256}}' -> b?)?(?:{_SINGLE}|{_DOUBLE})",
+    # nginx, as in open() "/a" failed (13: Permission denied)
+    rf"\w+\(\) (?:to )?(?:{_PORT}|unix:{_PATH}|(?:\"[^\"]{{1,256}}\" to )?{_DOUBLE}) failed \((?:13|30): {_PHRASE}",
+    # Java
+    rf"Cannot run program \"{_PROGRAM}\".{{0,256}}: error=13, {_PHRASE}",
+    r"(?P<phrase>AccessDeniedException): (?:/.{1,256} -> )?(?P<path>/.{1,256})$",
+    rf"Exception: (?P<path>/[^()]{{1,256}}) \({_PHRASE}\)",
+    # Go, as in listen tcp :80: bind: permission denied
+    rf"listen \w+ (?:{_PORT}|{_PATH}): bind: {_PHRASE}",
+    rf"fork/exec {_PROGRAM}: {_PHRASE}",
+    # Ruby, PHP
+    rf"{_PHRASE} @ \w+ - (?:\(/[^,]{{1,256}}, )?(?P<path>/[^()]{{1,256}}?)\)?(?: \(|$)",
+    rf"\((?P<path>/[^()]{{1,256}})\): [Ff]ailed to open stream: {_PHRASE}",
+    # Go, shells, coreutils, Perl, and Java's FileSystemException: the path, a colon, the words
+    rf"(?<![\w./])(?P<path>/[^:'\"{_CURLY}]{{1,256}})['\"{_CURLY}]?: {_PHRASE}",
 )
 
 
@@ -105,7 +103,7 @@ def refusal(line: str) -> Refusal | None:
     if not any(sign in line for sign in _SIGNS):
         return None
     text = line[:_EXAMINED]
-    found = next((match for form in _FORMS if (match := form.search(text))), None)
+    found = next((match for form in _forms() if (match := form.search(text))), None)
     if found is None:
         return None
     groups = found.groupdict()
@@ -120,6 +118,12 @@ def refusal(line: str) -> Refusal | None:
     if not whole or not whole.isprintable() or len(whole) > _LONGEST:
         return None
     return Refusal(read_only=read_only, path=whole, program=bool(program))
+
+
+@functools.cache
+def _forms() -> tuple[re.Pattern[str], ...]:
+    """Compiled when the first line asks for them: most apps never print one, and a start has no 10 ms to give."""
+    return tuple(map(re.compile, _FORMS))
 
 
 def absolute(path: str, directory: str) -> str:
