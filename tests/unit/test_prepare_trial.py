@@ -75,11 +75,12 @@ def test_no_directory_on_the_way_is_itself_bound() -> None:
     assert on_the_way(["a", "a/b/c"]) == ("a/b",)
 
 
-@pytest.mark.parametrize("name", ["a\nUser=root", "a\rb", "a\0b", "\x1b[2J", "a\u2028b"])
-def test_a_path_that_no_unit_file_can_hold_is_refused(name: str) -> None:
-    """A line break would begin a directive of somebody's choice."""
+@pytest.mark.parametrize("name", ["a\nUser=root", "a\rb", "a\0b", "\x1b[2J", "a\u2028b", 'a"b', "a'b", "a:b", "a\\b"])
+@pytest.mark.parametrize("where", ["directory", "inside", "outside", "empty", "closed"])
+def test_a_path_that_no_unit_file_can_hold_is_refused(name: str, where: str) -> None:
+    """A line break would begin a directive of somebody's choice; some characters do not survive systemd itself."""
     with pytest.raises(WolverineError):
-        lines_of(inside=(name,))
+        lines_of(**{where: f"/srv/{name}" if where == "directory" else (f"/x/{name}" if where != "inside" else name,)})
 
 
 @given(st.lists(st.text(min_size=1).filter(lambda text: "/" not in text), max_size=4))

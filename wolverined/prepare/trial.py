@@ -21,7 +21,8 @@ from wolverined.heal.doors import SIDES
 from wolverined.heal.trial import interpreters
 from wolverined.linux.credentials import Credentials
 from wolverined.prepare.dependencies import find, on_the_way, readers
-from wolverined.prepare.dropins import Dropin, Walls, place, tmpfs, user_for
+from wolverined.prepare.dropins import Dropin, Walls, tmpfs, user_for
+from wolverined.prepare.dropins import place as quoted
 from wolverined.prepare.eyes import as_user
 
 HIDDEN = ("/home", "/root", "/run", "/tmp", "/var/tmp")  # noqa: S108  hidden, not used
@@ -81,6 +82,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     passwd: str = ""
 
 
+def place(path: str) -> str:
+    """A path as one word of a directive.
+
+    Raises:
+        WolverineError: No unit file can carry it, or systemd 257 loses it on the way to its executor: tried with each
+            of these characters, in TemporaryFileSystem= and BindReadOnlyPaths=; some then end up elsewhere.
+    """
+    if lost := sorted(set(path) & set("\"':\\")):
+        raise WolverineError(
+            f"{path!r:.200} cannot be shown to a trial: systemd does not carry {' '.join(lost)}",
+            hint="rename it, or let a link without these characters lead to it",
+        )
+    return quoted(path)
+
+
 def drop_in(settings: Settings, *, user: str) -> str:
     """The drop-in of one side (pure).
 
@@ -88,6 +104,8 @@ def drop_in(settings: Settings, *, user: str) -> str:
         WolverineError: A path cannot stand in a unit file.
     """
     top = settings.directory
+    for path in (top, *settings.empty):
+        place(path)
     lines = ["[Service]", f"User={user}", f"TemporaryFileSystem={tmpfs(top, TREE)}"]
     # PID 1 makes the directories on the way to what it binds its own: the trial could write nothing there.
     lines += [f"TemporaryFileSystem={tmpfs(f'{top}/{path}', TREE)}" for path in on_the_way(settings.inside)]
