@@ -385,7 +385,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     fields: dict[str, Any] = {}
 
 
-class Probing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Probing(msgspec.Struct, frozen=True, kw_only=True):
     """Where the probing of one generation stands, for a wolverined that takes over from another.
 
     Attributes:

@@ -90,7 +90,7 @@ class Console:
         with self._changed:
             self._changed.wait_for(lambda: self._ended or not (self._lines or self._writing), timeout=_HAND_OVER_S)
             # What a thread is about to write to a terminal that is stopped goes with the thread.
-            lost = self._writing if self._lines else 0
+            lost = 0 if self._ended else self._writing
             lines = tuple(line.encode("utf-8", "backslashreplace") for line in self._lines)
             return HandedConsole(lines=lines, left_out=self._left_out + lost)
 
