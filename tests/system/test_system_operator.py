@@ -254,6 +254,7 @@ BROKEN = (
     ("touch /etc/systemd/system/wolverine@.service", "has changed since systemd read", "weak", ""),
 )  # fmt: skip
 OTHERWISE = (
+    ("rm -r /var/log/journal; systemctl restart systemd-journald", "kept in memory", "weak", ""),
     ("chown root:root /etc/wolverine/eve.toml", "cannot be read by wolverine", "bad", ""),
     (f"echo 'key = {KEY}' >/etc/wolverine/ai/default.toml", "default.toml", "bad",
      f"echo 'key = \"{KEY}\"' >/etc/wolverine/ai/default.toml"),

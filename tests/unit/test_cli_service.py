@@ -98,7 +98,9 @@ def test_controllers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_journal(tmp_path: Path) -> None:
     """In memory it is weak, and so is one that takes few entries."""
     assert levels(installation.journal(tmp_path)) == [WEAK]
-    (tmp_path / "var/log/journal").mkdir(parents=True)
+    (tmp_path / "var/log/journal/0123").mkdir(parents=True)
+    assert levels(installation.journal(tmp_path)) == [WEAK]
+    (tmp_path / "var/log/journal/0123/system.journal").touch()
     assert levels(installation.journal(tmp_path)) == [OK]
     (tmp_path / "etc/systemd").mkdir(parents=True)
     (tmp_path / "etc/systemd/journald.conf").write_text("[Journal]\nRateLimitBurst=100\n")

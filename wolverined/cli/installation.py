@@ -133,16 +133,18 @@ def controllers() -> Finding:
 
 def journal(root: Path = Path("/")) -> Iterator[Finding]:
     """Whether events outlive a reboot, and whether an app's output fits through."""
-    if (root / "var/log/journal").is_dir():
+    kept = root / "var/log/journal"
+    if any(kept.glob("*/system.journal")):
         yield Finding(OK, "the journal is kept on disk")
     else:
-        mend = "mkdir -p /var/log/journal && journalctl --flush"
+        # Not --flush: it does nothing when a flush was tried since the boot (journalctl(1)).
+        mend = f"mkdir -p {kept}; systemd-tmpfiles --create --prefix {kept}; systemctl restart systemd-journald"
+        if kept.is_dir():
+            mend = "systemctl restart systemd-journald; Storage= in /etc/systemd/journald.conf must not be volatile"
         yield Finding(WEAK, "the journal is kept in memory: events and output end with the next reboot", mend)
     limit = rate_limit("", root=root)
     if not limit.unlimited and limit.burst < _FEW_ENTRIES:
-        what = (
-            f"journald takes {limit.burst} entries in {limit.interval_s:g} s: much output of applications is left out"
-        )
+        what = f"journald takes {limit.burst} entries in {limit.interval_s:g} s: an app's output is often left out"
         yield Finding(WEAK, what, "raise RateLimitBurst= in /etc/systemd/journald.conf")
 
 
