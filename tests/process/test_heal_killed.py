@@ -7,7 +7,6 @@ import contextlib
 import os
 import random
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -30,6 +29,7 @@ from support.healing import (
 )
 from support.model_server import Recorded, Reply, answer, hang
 from support.places import eventually
+from support.surgeries import Journal
 
 WIDE = reply(
     block(
@@ -45,7 +45,6 @@ WIDE = reply(
 
 OLD_STATES = {"approval", "rolled_back", "failed", "proposed"}
 NEW_STATES = {"probation", "verified", "applied"}
-STEPS = ("intent", "swapping", "undoing", "committed", "done", "undone")
 ROLES = {"heal": "wolverined.heal", "surgeon": "wolverined.heal.surgeon"}
 KILLED_AT = ("intent", "swapping", "committed")
 TRIES = 4
@@ -66,47 +65,13 @@ def members(running: Running, module: str) -> list[int]:
     return found
 
 
-class Journal:
-    """The journal of surgeries, read from outside while a heal writes it."""
-
-    def __init__(self, running: Running) -> None:
-        self._place = f"file:{running.state / 'store.db'}?mode=ro"
-        self._known = self.newest()[0]
-
-    def newest(self) -> tuple[int, str]:
-        """Number and state of the newest surgery."""
-        with contextlib.closing(sqlite3.connect(self._place, uri=True)) as connection:
-            row = connection.execute("SELECT n, state FROM journal ORDER BY n DESC LIMIT 1").fetchone()
-        return row or (0, "")
-
-    def wait_for(self, step: str) -> None:
-        """Return once a surgery that is new to us has come as far as `step`."""
-        with contextlib.closing(sqlite3.connect(self._place, uri=True)) as connection:
-            until = time.monotonic() + 5.0
-            while time.monotonic() < until:
-                row = connection.execute("SELECT n, state FROM journal ORDER BY n DESC LIMIT 1").fetchone()
-                if row and row[0] > self._known and STEPS.index(row[1]) >= STEPS.index(step):
-                    return
-
-    def wait_for_role(self, running: Running, module: str) -> list[int]:
-        """Pids of a role as soon as there are any; nobody's once a surgery that is new to us is over."""
-        found: list[int] = []
-        until = time.monotonic() + 5.0
-        while not found and time.monotonic() < until:
-            found = members(running, module)
-            number, step = self.newest()
-            if number > self._known and step in ("done", "undone"):
-                break
-        return found
-
-
 def strike(running: Running, target: str, rng: random.Random, step: str) -> bool:
     """End `target` when a surgery has come to `step`; whether the surgery was really cut off."""
     assert running.process is not None
-    journal = Journal(running)
+    journal = Journal(running.state)
     doomed = running.status()["tree"] if target == "daemon and app" else []
     if target in ROLES:
-        doomed = journal.wait_for_role(running, ROLES[target])
+        doomed = journal.wait_for_role(lambda: members(running, ROLES[target]))
     journal.wait_for(step)
     time.sleep(rng.uniform(0.0, 0.004))
     for pid in doomed:

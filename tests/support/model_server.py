@@ -118,14 +118,14 @@ def huge(size: int, *, honest: bool = True) -> Reply:
 
 
 class ModelServer:
-    """The server; see the module. `url` is what goes into OPENAI_BASE_URL."""
+    """The server; see the module. `url` is what goes into OPENAI_BASE_URL; port 0: any that is free."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, port: int = 0) -> None:
         self.requests: list[Recorded] = []
         self._script: list[Scripted] = [status(500, message="the test gave no script")]
         self._turn = threading.Condition()
         self._closing = threading.Event()
-        self._server = _Server(("127.0.0.1", 0), _handler_for(self))
+        self._server = _Server(("127.0.0.1", port), _handler_for(self))
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
 
