@@ -17,7 +17,7 @@ from support.trials import in_loop
 
 from wolverined.config.schema import ProbeTable
 from wolverined.control.client import Client
-from wolverined.errors import StreamError
+from wolverined.errors import SandboxUnavailable, StreamError
 from wolverined.heal.stream import Channel
 from wolverined.heal.trial.client import TrialClient
 from wolverined.heal.trial.observations import Boot
@@ -361,7 +361,7 @@ async def test_a_unit_that_knows_nothing_of_the_app_tries_nothing(apps: Machine)
     async with trial(apps) as client:
         standing = await client.stand(NODE_TOP)
         assert standing == Standing(whole=True, bound=("data/model.bin", "node_modules"))
-        with pytest.raises(Exception, match="does not know /srv/other"):
+        with pytest.raises(SandboxUnavailable, match="does not know /srv/other"):
             await client.stand("/srv/other")
 
 
@@ -385,15 +385,18 @@ async def test_odd_names_and_nested_dependencies_stand_where_they_stood(apps: Ma
         apps.write(path, "")
     apps.run(["chown", "-R", "shop:shop", ODD])
     tables = f"""[app]
-command = ["true"]
+command = ["sleep", "1000"]
 directory = '{ODD}'
 [probe]
 notify = true
+[heal]
+policy = "off"
 [heal.trial]
 read_only = ["/srv/models of all"]
 """
     apps.write("/etc/wolverine/odd.toml", tables)
-    apps.run("/usr/lib/wolverine/prepare odd && systemctl start wolverine-trial@odd:candidate.socket")
+    apps.run("systemctl start --no-block wolverine@odd")
+    apps.until("systemctl is-active wolverine-trial@odd:candidate.socket && wolverinectl status odd")
     told = json.loads(apps.read("/run/wolverine-prepared/odd/facts.json"))
     assert (told["refused"], told["trial"], told["weaknesses"]) == ("", "", [])
     async with trial(apps, name="odd") as client:
@@ -406,6 +409,20 @@ read_only = ["/srv/models of all"]
         "['a b', 'node_modules', 'x.py'] ['node_modules', 'own'] True",
         "True False",
     )
+    apps.run("systemctl stop wolverine@odd")
+    apps.until("! systemctl is-active wolverine-trial@odd:candidate.socket")
+
+
+@in_loop
+async def test_dependencies_that_became_a_link_are_not_shown(apps: Machine) -> None:
+    """PID 1 follows it with root's rights; a trial then refuses to begin."""
+    apps.run(f"mkdir -p /root/private; cd {NODE_TOP}; mv node_modules kept; ln -s /root/private node_modules")
+    try:
+        async with trial(apps) as client:
+            with pytest.raises(SandboxUnavailable, match="not what it was"):
+                await client.stand(NODE_TOP)
+    finally:
+        apps.run(f"cd {NODE_TOP}; rm node_modules; mv kept node_modules")
 
 
 def test_only_the_supervisor_may_connect(apps: Machine) -> None:
