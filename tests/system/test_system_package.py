@@ -162,7 +162,7 @@ def test_an_upgrade_keeps_the_application_running(running: Machine, deb: Path, t
     before = pids(running)
     said = upgrade(running, next_version(deb, tmp_path, version="0.1.99"))
     assert said.startswith("0\n"), said
-    assert "shop goes on with the new version" in said
+    assert "shop is asked to go on with the new version" in said
     running.until("wolverinectl --json status shop | grep -q 0.1.99")
     assert pids(running) == before
     running.run("wolverinectl is-healthy shop; systemctl is-active wolverine@shop")

@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,6 +39,20 @@ def trixie(trixie_deb: Path) -> Iterator[Machine]:
         yield booted
 
 
+@pytest.fixture(scope="module")
+def lintian(trixie_deb: Path) -> Iterator[subprocess.Popen[str] | None]:
+    """Lintian at work, begun before the tests that do not need it."""
+    if not shutil.which("lintian"):
+        yield None
+        return
+    argv = ["lintian", "--allow-root", str(trixie_deb.with_suffix(".changes"))]
+    words = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, **words) as process:  # type: ignore[call-overload]
+        yield process
+        process.kill()
+
+
+@pytest.mark.usefixtures("lintian")
 def test_its_version_is_above_that_for_debian_12(trixie_deb: Path, deb: Path, trixie: Machine) -> None:
     """Whoever upgrades Debian gets the build for the new one by it."""
     newer, older = control_field(trixie_deb, "Version"), control_field(deb, "Version")
@@ -75,3 +92,12 @@ def test_the_build_for_debian_12_is_refused_there(trixie: Machine, deb: Path) ->
     refused = trixie.run("apt-get install --simulate --allow-downgrades /root/older.deb", check=False)
     assert refused.returncode != 0
     assert "python3" in refused.stdout + refused.stderr
+
+
+def test_lintian_finds_nothing(lintian: subprocess.Popen[str] | None) -> None:
+    """Neither an error nor a warning in the build for Debian 13."""
+    if lintian is None:
+        pytest.skip("needs lintian: not installed")
+    words, _ = lintian.communicate()
+    assert not re.search(r"(?m)^[EW]:", words), words
+    assert lintian.returncode == 0, words
