@@ -220,11 +220,12 @@ class Reexec:
                 self._widen_pipes(handover)
                 for fd in kept:
                     os.set_inheritable(fd, True)
-                self._rooms.service.alive()
+                self._rooms.service.loop_stands()
                 left = f"exec:{os.getpid()}:{state}:{secrets.fileno()}"
                 argv = _argv()
                 self._execve(argv[0], argv, {**_environment(), VARIABLE: left})
         except (OSError, ValueError, Unusable) as error:
+            self._rooms.service.loop_turns()
             for fd in kept:
                 with contextlib.suppress(OSError):  # the socket of the secrets is closed already
                     os.set_inheritable(fd, False)

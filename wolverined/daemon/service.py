@@ -19,6 +19,7 @@ BEAT_S = 2.0
 """How often the loop shows that it turns, at least; a watchdog with a shorter period gets three beats in one."""
 
 _PATIENCE = 10  # beats: until it is ready, and while it ends, the manager is asked for the time of so many more
+_EXEC_S = 20.0  # an interpreter's start and ours take some tenths of a second, and ten times that under load
 _CONTROL = "control"
 _SERVED = (AppState.READY, AppState.DEGRADED)
 
@@ -50,12 +51,19 @@ class Service:
 
     def took_over(self, *, ready: bool) -> None:
         """Another program of this very process has said so much already; what it was reloading is done."""
+        self.loop_turns()
         if ready:
             self.ready()
 
-    def alive(self) -> None:
-        """The loop turns, and will not for a moment."""
-        self._notifier.watchdog()
+    def loop_stands(self) -> None:
+        """The loop will not turn before another program of this process has begun, on a machine that may be busy."""
+        if self._notifier.watchdog_s is not None:
+            self._notifier.expect_within(max(self._notifier.watchdog_s, _EXEC_S))
+
+    def loop_turns(self) -> None:
+        """The loop is watched as ever."""
+        if self._notifier.watchdog_s is not None:
+            self._notifier.expect_within(self._notifier.watchdog_s)
 
     def state(self, state: AppState, why: str) -> None:
         """The app's state has changed."""

@@ -43,6 +43,10 @@ class Notifier(Protocol):
         """Still alive."""
         ...
 
+    def expect_within(self, seconds: float) -> None:
+        """Alive, and expect the next sign of life within so long, from now on."""
+        ...
+
     def stopping(self) -> None:
         """The end has begun."""
         ...
@@ -80,6 +84,9 @@ class NullNotifier:
         """Say nothing."""
 
     def watchdog(self) -> None:
+        """Say nothing."""
+
+    def expect_within(self, seconds: float) -> None:
         """Say nothing."""
 
     def stopping(self) -> None:
@@ -133,6 +140,11 @@ class SystemdNotifier:
         """Still alive; silent when another process is the watched one."""
         if self.watchdog_s is not None:
             self._wire.notify("WATCHDOG=1")
+
+    def expect_within(self, seconds: float) -> None:
+        """Alive, and another period from now on; silent when another process is the watched one."""
+        if self.watchdog_s is not None:
+            self._wire.notify(f"WATCHDOG_USEC={int(seconds * 1e6)}\nWATCHDOG=1")
 
     def stopping(self) -> None:
         """The end has begun."""
