@@ -202,12 +202,19 @@ def test_fifty_restarts_leave_nobody_and_find_their_cgroup(app: App) -> None:
     other = App(app.vm, "twin", 3002)
     other.install()
     pair = (app, other)
-    script = " & ".join(f"curl -s http://127.0.0.1:{one.port}/leave; systemctl restart {one.unit}" for one in pair)
+    # READY=1, for which `restart` waits, says that the app answers; one process of the user is left then.
+    get = "curl -sfo /dev/null {url}"
+    each = f"{get}/leave && systemctl restart {{unit}} && {get}/ && pgrep -c -u {{name}}"
+    for one in pair:
+        one.healthy()
     for _ in range(25):
-        app.vm.run(f"({script} & wait)", timeout_s=SLOW_S)
+        script = " & ".join(
+            f"({each}) > /run/{one.name}".format(url=f"http://127.0.0.1:{one.port}", unit=one.unit, name=one.name)
+            for one in pair
+        )
+        app.vm.run(f"{script} & wait", timeout_s=SLOW_S)
         for one in pair:
-            one.healthy()
-            assert app.vm.run(["pgrep", "-c", "-u", one.name]).stdout.strip() == "1"
+            assert app.vm.read(f"/run/{one.name}") == "1\n"
     for one in pair:
         assert app.vm.run(["systemctl", "show", "-P", "NRestarts", one.unit]).stdout.strip() == "0"
         assert not [entry for entry in app.vm.journal(one.unit) if "219" in str(entry["MESSAGE"])]
