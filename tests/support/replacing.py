@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from support.places import eventually
+from support.places import IS_ROOT, eventually
 from support.watching import OBEDIENT, PROBED, WITHIN_S, Watched
 
 from wolverined.control.client import Client
@@ -116,6 +116,10 @@ class Replaced(Watched):
         assert self.process is not None
         self.process.send_signal(signal.SIGUSR2)
         self.until_event("reexec.done", count=count)
+
+    def open_files(self) -> int:
+        """How many file descriptors the daemon has; none for a plain user, to whom it does not show them."""
+        return super().open_files() if IS_ROOT else 0
 
     def lines(self) -> list[str]:
         """The lines of the app that came since this was asked last, oldest first."""
