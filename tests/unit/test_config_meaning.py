@@ -253,6 +253,11 @@ def test_programs_of_the_app(tmp_path: Path) -> None:
     assert accepted(text_of(tmp_path).replace("/bin/sleep", "./server"), tmp_path)
     more = f'[app.environment]\nPATH = "{tmp_path}"\n'
     assert accepted(text_of(tmp_path, more).replace("/bin/sleep", "server"), tmp_path)
+    (tmp_path / "app.env").write_text(f"A=1\nexport PATH={tmp_path}\n")
+    from_file = text_of(tmp_path, app='environment_file = "app.env"').replace("/bin/sleep", "server")
+    assert accepted(from_file, tmp_path)
+    overridden = f'{from_file}[app.environment]\nPATH = "/nowhere"\n'
+    assert only_problem(overridden, tmp_path).key == "app.command"
 
 
 def test_the_environment_file(tmp_path: Path) -> None:

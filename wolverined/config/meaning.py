@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shutil
 import stat
 from collections.abc import Mapping
@@ -25,6 +26,8 @@ from wolverined.config.schema import AppTable, Config, HealTable, PlatformTable,
 
 _FIRST_UNPRIVILEGED_PORT = 1024
 _LAST_PORT = 65535
+_ENVIRONMENT_BYTES = 256 << 10
+_PATH_LINE = re.compile(r"^[ \t]*(?:export[ \t]+)?PATH=(.*)$", re.MULTILINE)
 
 
 def check(
@@ -65,11 +68,11 @@ def _check_app(app: AppTable, problems: Problems, *, base: Path) -> AppTable:
         there = not why
         if why:
             problems.add("app.directory", f"app.directory {directory} {why}", "write the directory of the application")
+    environment_file, search = _check_environment_file(app, base, problems)
     if not problems.has("app.command"):
-        check_command(app, directory if there else None, problems)
+        check_command(app, directory if there else None, problems, search=search)
     _check_port(app, problems)
     user = _check_user(app, directory if there else None, problems)
-    environment_file = _check_environment_file(app, base, problems)
     return msgspec.structs.replace(app, directory=directory, user=user, environment_file=environment_file)
 
 
@@ -102,8 +105,22 @@ def no_directory(path: Path) -> str:
     return "" if stat.S_ISDIR(mode) else "is not a directory"
 
 
-def check_command(app: AppTable, directory: Path | None, problems: Problems) -> None:
-    """Look for the program of the command; `directory` is the app's, None when that is not there."""
+def path_in(data: bytes) -> str:
+    """The last PATH that an environment file sets; "" when it sets none (pure)."""
+    found = _PATH_LINE.findall(data.decode("utf-8", "replace"))
+    return str(found[-1]).strip().strip("\"'") if found else ""
+
+
+def check_command(app: AppTable, directory: Path | None, problems: Problems, *, search: str = "") -> None:
+    """Look for the program of the command.
+
+    Args:
+        app: What the file says.
+        directory: The app's; None when that is not there.
+        problems: Takes what is wrong.
+        search: The PATH of the app's environment file; "" when it sets none.
+    """
+    places = app.environment.get("PATH", search or os.environ.get("PATH", os.defpath))
     program = app.command[0] if app.command else ""
     if not program:
         problems.add("app.command", "app.command is empty", 'write command = ["node", "server/index.js"]')
@@ -111,14 +128,15 @@ def check_command(app: AppTable, directory: Path | None, problems: Problems) -> 
         if directory is not None and not _executable(directory / program):
             what = f"the program {program!r} is not found or not executable"
             problems.add("app.command", what, "write its absolute path, or one from app.directory")
-    elif shutil.which(program, path=app.environment.get("PATH", os.environ.get("PATH", os.defpath))) is None:
+    elif shutil.which(program, path=places) is None:
         what = f"the program {program!r} is not found or not executable"
         problems.add("app.command", what, "install it, or write its absolute path")
 
 
 def _executable(path: Path) -> bool:
     try:
-        return stat.S_ISREG(path.stat().st_mode) and os.access(path, os.X_OK)
+        # effective_ids: root asks this with the eyes of the app's user.
+        return stat.S_ISREG(path.stat().st_mode) and os.access(path, os.X_OK, effective_ids=True)
     except OSError:
         return False
 
@@ -184,19 +202,21 @@ def _own_name() -> str:
         return "a user with a name"
 
 
-def _check_environment_file(app: AppTable, base: Path, problems: Problems) -> Path | None:
+def _check_environment_file(app: AppTable, base: Path, problems: Problems) -> tuple[Path | None, str]:
+    """The file, and the PATH that it sets."""
     if app.environment_file is None:
-        return None
+        return None, ""
     file = Path(base).absolute() / app.environment_file
     try:
         # Looked at before it is opened: a pipe would be waited for.
         if not stat.S_ISREG(file.stat().st_mode):
             problems.add("app.environment_file", f"{file} is no file", "write the path of a file of KEY=VALUE lines")
         else:
-            file.open("rb").close()
+            with file.open("rb") as opened:
+                return file, path_in(opened.read(_ENVIRONMENT_BYTES))
     except OSError as error:
         problems.add("app.environment_file", f"cannot read {file}: {error.strerror}", "check the path, owner and mode")
-    return file
+    return file, ""
 
 
 def _told_heal(heal: HealTable, app: AppTable, facts: Facts, problems: Problems, warnings: list[str]) -> HealTable:

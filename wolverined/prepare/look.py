@@ -96,9 +96,9 @@ class _Look:
         apply_as = heal.apply_as or self._owner("heal.apply_as", source)
         who = self._credentials("app.user", user)
         self._credentials("heal.apply_as", apply_as)
-        if who is not None:
-            self._check_as(who, there=way is not None)
         copied = self._environment(who)
+        if who is not None:
+            self._check_as(who, there=way is not None, search=meaning.path_in(copied or b""))
         told = "" if app.environment_file is None else str(environment)
         owner = "" if way is None else _name_of(way.uid)
         facts = Facts(user=user, apply_as=apply_as, directory_owner=owner, environment=told)
@@ -151,14 +151,14 @@ class _Look:
             return None
         return who
 
-    def _check_as(self, who: Credentials, *, there: bool) -> None:
+    def _check_as(self, who: Credentials, *, there: bool, search: str) -> None:
         """Whether the app's user finds its directory and its program."""
         with as_user(who):
             if there and not os.access(self._directory, os.X_OK, effective_ids=True):
                 what = f"app.directory {self._directory} cannot be entered by {who.name}"
                 self._problems.add("app.directory", what, f"let {who.name} enter it, and every directory above it")
             elif not self._problems.has("app.command"):
-                meaning.check_command(self._app, self._directory if there else None, self._problems)
+                meaning.check_command(self._app, self._directory if there else None, self._problems, search=search)
 
     def _environment(self, who: Credentials | None) -> bytes | None:
         """The bytes of `app.environment_file`, read as root only where nobody else decides what lies there."""
