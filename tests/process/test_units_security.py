@@ -80,3 +80,18 @@ def test_a_credential_that_is_missing_fails_no_unit(name: str) -> None:
     text = (UNITS / name).read_text()
     for credential in re.findall(r"^LoadCredential=([^:\n]+)", text, re.MULTILINE):
         assert re.search(rf"^SetCredential={credential}:\S", text, re.MULTILINE), credential
+
+
+def test_an_application_is_not_started_before_its_directory_may_be_there() -> None:
+    """A file server's is mounted late; a directory that is missing is a configuration that cannot be used: 78."""
+    after = re.findall(r"^After=(.*)$", (UNITS / "wolverine@.service").read_text(), flags=re.MULTILINE)
+    assert "remote-fs.target" in " ".join(after).split()
+
+
+def test_the_pause_of_an_adviser_that_cannot_start_is_no_timeout() -> None:
+    """PID 1 counts it as a part of the stop; a stop that timed out would be a second, false complaint at night."""
+    text = (UNITS / "wolverine-adviser@.service").read_text()
+    pause, most = re.search(r"exec sleep (\d+)", text), re.search(r"^TimeoutStopSec=(\d+)$", text, flags=re.MULTILINE)
+    assert pause
+    assert most
+    assert int(pause[1]) + 2 <= int(most[1])
