@@ -125,6 +125,14 @@ def test_a_plain_application_is_prepared(world: World) -> None:
 # -- the configuration
 
 
+def test_a_directory_for_facts_that_somebody_removed_is_made_anew(world: World) -> None:
+    """Else no application would start until the next boot; strangers may pass through it as before."""
+    world.places.prepared.rmdir()
+    assert world.prepare().refused == ""
+    found = world.places.prepared.stat()
+    assert (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid) == (0o755, 0, 0)
+
+
 def test_every_problem_is_told_at_once_and_nothing_else_is_touched(world: World) -> None:
     """What was prepared for the configuration in force stays, for it may still be in force."""
     world.file(world.app / "env", "A=1\n")
@@ -245,6 +253,24 @@ def test_a_program_that_only_root_sees_is_not_found(world: World) -> None:
     world.file(hidden / "server", "#!/bin/sh\n", "root", 0o755)
     path = world.config()
     path.write_text(path.read_text().replace("./server", str(hidden / "server")))
+    assert "not found or not executable" in world.prepare().refused
+
+
+def test_a_program_that_the_apps_user_may_not_execute_is_not_found(world: World) -> None:
+    """Root may execute what anybody may; the question is whether the app's user may."""
+    world.file(world.app / "server", "#!/bin/sh\n", "root", 0o744)
+    assert "not found or not executable" in world.prepare().refused
+
+
+def test_a_program_is_looked_for_in_the_path_of_the_environment_file(world: World) -> None:
+    """A version manager's PATH is often written there; the app is started with it. [app.environment] comes first."""
+    world.own(world.app / "bin")
+    world.file(world.app / "bin" / "serve", "#!/bin/sh\n", mode=0o755)
+    world.file(world.app / "env", f"PATH='{world.app}/bin:/usr/bin'\n")
+    path = world.config(f'environment_file = "{world.app}/env"\n')
+    path.write_text(path.read_text().replace("./server", "serve"))
+    assert world.prepare().refused == ""
+    path.write_text(path.read_text() + '[app.environment]\nPATH = "/usr/bin"\n')
     assert "not found or not executable" in world.prepare().refused
 
 
@@ -516,6 +542,13 @@ def test_what_is_no_name_is_refused(world: World, words: list[str], capsys: pyte
     with contextlib.suppress(SystemExit):
         assert main(words, places=world.places) != 0
     assert "error: " in capsys.readouterr().err
+    assert list(world.places.prepared.iterdir()) == []
+
+
+def test_a_unit_for_what_is_no_name_is_not_started_for_ever(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PID 1 answers a preparation that failed with another start; so the daemon, which ends with 78, has the word."""
+    monkeypatch.setenv("INVOCATION_ID", "0" * 32)
+    assert main(["my:app"], places=world.places) == 0
     assert list(world.places.prepared.iterdir()) == []
 
 

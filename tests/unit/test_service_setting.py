@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,11 +15,13 @@ from wolverined.config.facts import Facts, digest_of, write
 from wolverined.config.schema import AppTable, Config, HealTable
 from wolverined.daemon import setting as module
 from wolverined.daemon.inforce import InForce
+from wolverined.daemon.serve import main
 from wolverined.daemon.setting import Setting, service, terminal
 from wolverined.errors import ConfigError, UsageError
 from wolverined.heal.dispatch import RolePlan
-from wolverined.heal.doors import Door
+from wolverined.heal.doors import SIDES, Door
 from wolverined.linux.credentials import Credentials
+from wolverined.linux.runtime import RUN, check_name
 
 TEXT = '[app]\ncommand = ["/srv/shop/server"]\ndirectory = "/nowhere/shop"\nenvironment_file = "/nowhere/shop.env"\n'
 NOBODY = "nobody"
@@ -67,11 +70,24 @@ def test_a_service_is_never_root(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.hint == "systemctl start wolverine@shop"
 
 
-@pytest.mark.parametrize("name", ["", "../x", "a/b", "-x", "x" * 65])
-def test_a_name_that_is_no_name_of_an_application_is_refused(name: str) -> None:
-    """It becomes part of paths."""
+@pytest.mark.parametrize("name", ["", "../x", "a/b", "-x", "a:b", "x" * 64])
+def test_a_name_that_is_no_name_of_an_application_is_refused(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It becomes part of paths. 78 keeps PID 1 from another start, which would mend nothing."""
     with pytest.raises(UsageError):
         service(SimpleNamespace(name=name))
+    monkeypatch.setattr(faulthandler, "enable", lambda: None)  # it wants a real stderr, and would keep it
+    assert main(SimpleNamespace(command="service", name=name)) == 78
+    assert "name of an application" in capsys.readouterr().err
+
+
+def test_the_longest_name_fits_into_every_socket_of_its_roles() -> None:
+    """The address of a Unix socket has room for 107 bytes (unix(7))."""
+    name = check_name("x" * 63)
+    paths = [Door(role=role, name=name).path(side) for role in ("adviser", "trial") for side in SIDES]
+    paths += [RUN / name / "control.sock", RUN / name / "app" / "report.sock"]
+    assert max(len(os.fsencode(path)) for path in paths) <= 107
 
 
 def test_a_service_takes_its_places_from_the_unit(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

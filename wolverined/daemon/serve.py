@@ -35,7 +35,7 @@ from wolverined.daemon.reloading import Reloading
 from wolverined.daemon.service import Service
 from wolverined.daemon.setting import Setting, service, terminal
 from wolverined.daemon.signals import Signals
-from wolverined.errors import ConfigError, StoreError, WolverineError
+from wolverined.errors import ConfigError, StoreError, UsageError, WolverineError
 from wolverined.heal.dispatch import Dispatcher, Opening
 from wolverined.linux import proc
 from wolverined.linux.credentials import Credentials
@@ -76,6 +76,8 @@ def main(args: SimpleNamespace) -> int:
         return asyncio.run(composition.run())
     except WolverineError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201  there is no narrator yet
+        if args.command == "service" and isinstance(error, UsageError):
+            return ConfigError.exit_code  # no other start mends it, and this number keeps PID 1 from one
         if args.command == "service" and inherited is None and not isinstance(error, ConfigError):
             time.sleep(REST_S)
         return error.exit_code

@@ -19,7 +19,7 @@ STATE = Path("/var/lib/wolverine")
 
 _LOOK = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _NO_NEW_FILE = {errno.EROFS, errno.ENOSPC, errno.EDQUOT}
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")  # more does not fit into the address of a trial's socket
 
 
 def check_name(name: str) -> str:
@@ -31,7 +31,7 @@ def check_name(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise UsageError(
             f"{name!r} cannot be the name of an application",
-            hint="use letters, digits, '.', '_' and '-', at most 64, and start with a letter or a digit",
+            hint="use letters, digits, '.', '_' and '-', at most 63, and start with a letter or a digit",
         )
     return name
 

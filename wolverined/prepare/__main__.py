@@ -2,7 +2,8 @@
 """Entry point of /usr/lib/wolverine/prepare: `prepare NAME`, `prepare --remove NAME`; for root.
 
 It ends with 0 also when the configuration is refused: the daemon, which starts next, says why and ends with 78,
-which PID 1 does not answer with another start, as it would if this program failed.
+which PID 1 does not answer with another start, as it would if this program failed. So too with an instance that no
+application can be called.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None, *, places: Places | None = None) -> 
             raise UsageError(_USAGE)
     except WolverineError as error:
         _say(str(error))
-        return error.exit_code
+        return 0 if os.environ.get("INVOCATION_ID") else error.exit_code  # set in units, where the daemon says it, too
     _prepare(name, places)
     return 0
 

@@ -46,6 +46,7 @@ def prepare(name: str, places: Places) -> Facts:
         OSError: Not even the facts can be left.
     """
     own = Credentials.of_user(places.own)
+    _make_directory(places.prepared, uid=0, gid=0, mode=0o755)  # tmpfiles' work, without which no app would start
     _make_directory(facts.directory_of(name, prepared=places.prepared), uid=0, gid=own.gid, mode=0o750)
     copy = facts.environment_of(name, prepared=places.prepared)
     seen = look(places.etc / f"{name}.toml", environment=copy, own=places.own)
