@@ -216,19 +216,39 @@ def test_an_ai_file_with_a_mistake_is_told_and_stops_no_app(machine: Machine) ->
     assert "adviser-slip.sock" not in machine.run("ls /run/wolverine-sockets").stdout  # it goes with the app
 
 
-def test_a_path_full_of_traps_is_one_path_to_pid_1(machine: Machine) -> None:
-    """Spaces, quotes, specifiers, colons and backslashes of a directory end up in the mounts of its trial alone."""
-    traps = '/srv/a "b" %n %i:c\\d $HOME'
-    odd = enrol(machine, "odd", port=3015)
-    machine.run(["mv", odd.directory, traps])
-    machine.write(odd.file, odd.text.replace(f'"{odd.directory}"', json.dumps(traps)))
-    odd.systemctl("start")
-    assert odd.status()["state"] == "ready"
+@pytest.fixture
+def odd(machine: Machine) -> Iterator[Service]:
+    """An application that can be moved to a place with any name."""
+    service = enrol(machine, "odd", port=3015)
+    yield service
+    service.systemctl("stop")
+    machine.run("rm -rf /srv/odd /srv/a?*")
+
+
+def move(service: Service, path: str) -> None:
+    """Let the application live at `path`, and start it."""
+    service.machine.run(["mv", service.directory, path])
+    service.machine.write(service.file, service.text.replace(f'"{service.directory}"', json.dumps(path)))
+    service.systemctl("start")
+    assert service.status()["state"] == "ready"
+
+
+def test_a_path_full_of_traps_is_one_path_to_pid_1(machine: Machine, odd: Service) -> None:
+    """Spaces, specifiers and variables of a directory end up in the mounts of its trial alone."""
+    traps = "/srv/a  b %n %i $HOME ${HOME} # é"
+    move(odd, traps)
     shown = machine.run("systemctl show -p TemporaryFileSystem wolverine-trial@odd:candidate.service").stdout
-    assert f"{traps}:" in shown.replace("\\:", ":")
+    assert f"{traps}:" in shown
     said = [str(one["MESSAGE"]) for one in machine.journal(None, "_PID=1")]
     assert [line for line in said if "50-wolverine.conf" in line or "ignoring" in line.lower()] == []
-    odd.systemctl("stop")
+
+
+def test_a_path_that_pid_1_would_bend_gets_no_trial_and_is_told(machine: Machine, odd: Service) -> None:
+    """Quotes, colons and backslashes, which one systemd or another loses: the app runs, the words say what to do."""
+    move(odd, '/srv/a"b:c\\d')
+    shown = machine.run("systemctl show -p TemporaryFileSystem wolverine-trial@odd:candidate.service").stdout
+    assert "/srv/a" not in shown
+    assert any("no trial can run" in line and "rename it" in line for line in odd.said())
 
 
 # -- the adviser
