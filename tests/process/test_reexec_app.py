@@ -243,6 +243,26 @@ def test_a_generation_that_is_not_ready_yet_becomes_ready() -> None:
         assert daemon.names().count("app.ready") == 1
 
 
+def test_a_probe_that_is_a_program_is_not_cut_off() -> None:
+    """It ends before the daemon is another, and is asked again afterwards; none is left, and nothing was a hang."""
+    daemon = Replaced(tables=QUICK)
+    asked = daemon.place / "asked" / "by"
+    asked.parent.mkdir()
+    asked.parent.chmod(0o777)
+    probe = daemon.app / "probe.sh"
+    probe.write_text(f"#!/bin/sh\nsleep 0.3\necho asked >> {asked}\n")
+    probe.chmod(0o755)
+    daemon.rewrite(lambda text: f"{text}[probe]\nexec = ['{probe}']\ninterval_s = 0.2\ntimeout_s = 9\n")
+    with daemon:
+        before = daemon.until_state("ready")
+        for _ in range(3):
+            daemon.reexec()
+        count = len(asked.read_text().splitlines())
+        eventually(lambda: len(asked.read_text().splitlines()) > count + 1, within_s=20)
+        same(before, daemon.status())
+        assert daemon.incidents() == []
+
+
 @pytest.mark.skipif(not IS_ROOT, reason="only root can take a mount away")
 def test_without_cgroups_it_is_the_same() -> None:
     """Processes that were found by looking are remembered, and those that left their parents are still ended."""

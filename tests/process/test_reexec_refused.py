@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support.places import eventually
 from support.replacing import Replaced
-from support.watching import alive
+from support.watching import PROBED, alive
 
 GARBAGE = """
 import fcntl
@@ -214,7 +214,7 @@ def test_a_store_of_a_newer_version_refuses_it() -> None:
 def test_what_is_asked_for_while_the_new_program_is_asked_comes_first(word: str) -> None:
     """An operation that came in between is done by the old program, and then it is replaced."""
     hook = 'open(place + "/asked", "a").write("x")\nwhile not os.path.exists(place + "/go"): time.sleep(0.01)'
-    with Replaced(at_check=hook) as daemon:
+    with Replaced(at_check=hook, tables=f"{PROBED}[stop]\ntimeout_s = 0.5\n") as daemon:
         daemon.until_state("ready")
         change = daemon.begin()
         eventually((daemon.place / "asked").exists, within_s=30)

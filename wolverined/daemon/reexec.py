@@ -105,9 +105,11 @@ class Reexec:
             await self._check()
             if self._busy():
                 continue
-            began = self._clock.monotonic()
             with self._rooms.service.reloading():
                 try:
+                    # First, for an answer of the app may take as long as `probe.timeout_s` allows.
+                    await self._rooms.supervisor.rest()
+                    began = self._clock.monotonic()
                     await self._quiet()
                     self._replace(began)
                 finally:
@@ -126,7 +128,7 @@ class Reexec:
             raise Conflict(
                 "what is known of incidents is in memory only, and would be lost", hint="see: wolverinectl status"
             )
-        others = [change for change in rooms.changes.doing() if change.id not in self._changes]
+        others = [change for change in rooms.changes.doing() if change.action != "reexec"]
         doing = f"{others[0].action} ({others[0].id}) is under way" if others else ""
         busy = rooms.desk.busy() or doing or rooms.supervisor.busy() or rooms.listener.busy()
         if busy:
@@ -189,11 +191,10 @@ class Reexec:
     # --- the moment itself
 
     async def _quiet(self) -> None:
-        """Ask the app nothing, answer what was asked of us, accept nobody, and miss no signal."""
+        """Answer what was asked of us, accept nobody, and miss no signal."""
         rooms = self._rooms
         rooms.changes.cut_short(on=True)
         await rooms.server.pause(within_s=_QUIET_S)
-        await rooms.supervisor.rest()
         await self._signals.write_down()
 
     def _go_on(self) -> None:
