@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from wolverined import __version__
 from wolverined.errors import UsageError, WolverineError
@@ -23,13 +23,19 @@ def parser() -> argparse.ArgumentParser:
     import argparse  # noqa: PLC0415 - so that `_options` can take it out of memory again
 
     class _Parser(argparse.ArgumentParser):
+        def __init__(self, **words: Any) -> None:
+            # A width of our own: argparse would import shutil, and with it every compressor, to ask for one.
+            super().__init__(
+                allow_abbrev=False, formatter_class=lambda prog: argparse.HelpFormatter(prog, width=100), **words
+            )
+
         def error(self, message: str) -> NoReturn:
             raise UsageError(message, hint=f"{self.prog} --help")
 
-    top = _Parser(prog="wolverined", description="Supervises one application and heals it.", allow_abbrev=False)
+    top = _Parser(prog="wolverined", description="Supervises one application and heals it.")
     top.add_argument("--version", action="version", version=f"wolverined {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
-    run = commands.add_parser("run", help="supervise one application until a signal ends it", allow_abbrev=False)
+    run = commands.add_parser("run", help="supervise one application until a signal ends it")
     run.add_argument(
         "--config", metavar="FILE", required=True, help="the application's configuration; its name is the file's stem"
     )
@@ -42,16 +48,14 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--state-dir", metavar="DIR", default="", help="where its store and backups lie")
     run.add_argument("--json-log", action="store_true", help="log JSON, one object a line, the app's lines too")
     run.add_argument("-v", "--verbose", action="store_true", help="also print who asked for what")
-    service = commands.add_parser(
-        "service", help="supervise as wolverine@NAME.service does (systemd starts this)", allow_abbrev=False
-    )
+    service = commands.add_parser("service", help="supervise as wolverine@NAME.service does (systemd starts this)")
     service.add_argument("name", metavar="NAME", help="the application; its file is /etc/wolverine/NAME.toml")
     return top
 
 
 def _options(argv: Sequence[str] | None) -> SimpleNamespace:
-    """What the command line says, without the 400 KB that it took to read it: they hold what is imported next."""
-    brought = {"argparse", "gettext"} - sys.modules.keys()  # what somebody else uses stays
+    """What the command line says, without the 600 KB that it took to read it: they hold what is imported next."""
+    brought = {"argparse", "gettext", "locale"} - sys.modules.keys()  # what somebody else uses stays
     options = SimpleNamespace(**vars(parser().parse_args(argv)))
     for name in brought & sys.modules.keys():
         del sys.modules[name]

@@ -31,13 +31,13 @@ class Stopped(io.StringIO):
 
 
 def event(**fields: object) -> dict[str, object]:
-    """Give an event as structlog hands it to the renderer."""
+    """Give an event as the narrator hands it to the renderer."""
     return {"event": "hello", "name": "app.ready", "at": 0.0, "severity": "info", **fields}
 
 
 def test_a_line_says_what_happened_and_what_it_is_about() -> None:
     """Name, message, incident and repair all stand in the line."""
-    line = Renderer(colour=False, unicode=True)(None, "info", event(incident="i1", repair="r2"))
+    line = Renderer(colour=False, unicode=True)(event(incident="i1", repair="r2"))
     assert "app.ready" in line
     assert "hello" in line
     assert line.endswith("[i1 r2]")
@@ -46,7 +46,7 @@ def test_a_line_says_what_happened_and_what_it_is_about() -> None:
 def test_without_colour_there_is_no_escape_sequence() -> None:
     """A log file gets text only."""
     renderer = Renderer(colour=False, unicode=True)
-    assert "\033" not in renderer(None, "info", event(severity="error")) + renderer.app_line(0.0, "stderr", "x")
+    assert "\033" not in renderer(event(severity="error")) + renderer.app_line(0.0, "stderr", "x")
 
 
 @pytest.mark.parametrize("hostile", ["\033[2J", "\r", "\x9b31m", "\x07", "\u202e", "\x00"])
@@ -59,7 +59,7 @@ def test_hostile_output_of_the_app_cannot_steer_the_terminal(hostile: str) -> No
 def test_a_terminal_without_unicode_gets_ascii() -> None:
     """The marks fall back to ASCII with the encoding."""
     renderer = Renderer(colour=False, unicode=False)
-    assert (renderer(None, "info", event()) + renderer.app_line(0.0, "stdout", "x")).isascii()
+    assert (renderer(event()) + renderer.app_line(0.0, "stdout", "x")).isascii()
 
 
 def test_a_stopped_terminal_does_not_block_the_daemon_and_what_it_missed_is_counted() -> None:

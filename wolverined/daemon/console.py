@@ -13,7 +13,7 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from typing import Any, TextIO
 
 import msgspec
@@ -156,7 +156,7 @@ class Console:
 
 
 class Renderer:
-    """The last structlog processor: an event dictionary becomes one line for a person.
+    """Makes of an event, as plain data, one line for a person.
 
     Args:
         colour: Whether to use ANSI colours.
@@ -169,7 +169,7 @@ class Renderer:
         self._bar = "│" if unicode else "|"
         self._second = (-1, "")  # a flood of lines is rendered with one look at the calendar a second
 
-    def __call__(self, _logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
+    def __call__(self, event: Mapping[str, Any]) -> str:
         """Render one event: time, mark, name, message, and what it is about."""
         name = str(event.get("name", ""))
         tone = self._tone(name, str(event.get("severity", "info")))

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from typing import Any, TextIO
 
 import msgspec
-import structlog
 
 from wolverined.clock import Clock, SystemClock
 from wolverined.daemon import entries
@@ -29,17 +28,6 @@ from wolverined.store import Store
 from wolverined.supervise.bell import Bell
 
 _FOR_WHO_ASKS = frozenset({"audit.change"})  # what it led to is told anyway
-
-
-class _Sink:
-    """The end of the structlog chain: hands rendered lines to the console's thread."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-
-    def info(self, line: str) -> None:
-        """Queue one rendered event."""
-        self._console.put(line, event=True)
 
 
 class HandedNarrator(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,20 +80,10 @@ class Narrator:
         self._renderer = Renderer(colour=wants_colour(out, environ), unicode=has_unicode(out))
         self._as_json = as_json
         self._unsaid = frozenset() if verbose else _FOR_WHO_ASKS
-        self._log = self._logger()
         self._last_event = store.events.newest
         self._bell = Bell()
         self.overheard: Callable[[Event], None] | None = None
         """Hears every event after it was told."""
-
-    def _logger(self) -> Any:
-        render = structlog.processors.JSONRenderer() if self._as_json else self._renderer
-        return structlog.wrap_logger(
-            _Sink(self._console),
-            processors=[render],
-            wrapper_class=structlog.BoundLogger,
-            cache_logger_on_first_use=True,
-        )
 
     def tell(
         self,
@@ -136,7 +114,8 @@ class Narrator:
         elif event.name not in self._unsaid:
             known = {"name": event.name, "at": event.at, "severity": event.severity}
             about = {"incident": event.incident, "repair": event.repair, "generation": event.generation}
-            self._log.info(event.message, **known, **about)
+            told = {"event": event.message, **known, **about}
+            self._console.put(json.dumps(told) if self._as_json else self._renderer(told), event=True)
 
     def line(self, line: LogLine) -> None:
         """Tell one line of the app; it is not redacted, for it is the app's own output."""
