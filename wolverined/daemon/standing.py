@@ -10,12 +10,10 @@ import zlib
 
 from wolverined.errors import Conflict, NotFound
 from wolverined.heal.job import Conclusion, Result
+from wolverined.heal.terms import expired, stands
 from wolverined.model import Incident, IncidentKind, IncidentState, NewIncident, Repair, RepairState
 from wolverined.store import Store
 from wolverined.store.journal import JournalState
-
-STABLE_S = 1800.0
-"""A verified repair that stood for so long is stable (the predecessor's 30 minutes)."""
 
 STALE_S = 1800.0
 """An incident that nobody repairs is closed as recovered when the app was well for so long."""
@@ -50,8 +48,7 @@ def checkable(store: Store) -> bool:
 def promotable(store: Store, *, now: float, approval_s: float) -> bool:
     """Whether a repair has stood long enough to be stable, or has waited too long for an approval."""
     return any(
-        (repair.state is RepairState.VERIFIED and now - (repair.ended_at or now) > STABLE_S)
-        or (repair.state is RepairState.APPROVAL and now - repair.created_at > approval_s)
+        stands(repair, now=now) or expired(repair, now=now, approval_s=approval_s)
         for repair in store.repairs.list(limit=_ALL)
     )
 

@@ -30,6 +30,7 @@ from wolverined.heal.roles import Roles
 from wolverined.heal.source import sha256_of
 from wolverined.heal.stream import Channel
 from wolverined.heal.surgeon.client import SurgeonClient, Taken
+from wolverined.heal.terms import expired
 from wolverined.heal.whole import Whole
 from wolverined.model import Evidence, Incident, IncidentState, Repair, RepairState, Snapshot
 from wolverined.redact import Redactor, known_secrets, secrets_of_files
@@ -297,7 +298,7 @@ class Conductor:
             store=self._store, state_dir=self._state_dir, retention=self._job.config.retention, now=now
         )
         for repair in self._store.repairs.list(limit=200):
-            if repair.state is RepairState.APPROVAL and now - repair.created_at > self._job.config.heal.approval_s:
+            if expired(repair, now=now, approval_s=self._job.config.heal.approval_s):
                 self._store.repairs.update(repair.id, state=RepairState.EXPIRED, ended_at=now)
                 await self._say("repair.expired", f"nobody approved {repair.id} in time", {"repair": repair.id})
         return Result(conclusion=Conclusion.DONE, said=f"{promoted} repairs are stable now")

@@ -25,14 +25,12 @@ from wolverined.heal.diff import mail_patch
 from wolverined.heal.steps import Plan, backward, foreign_error, forward, hash_or_none, kept_of, pairs
 from wolverined.heal.surgeon.client import SurgeonClient
 from wolverined.heal.surgeon.steps import Look
+from wolverined.heal.terms import stands
 from wolverined.model import Backup, BackupState, FileChange, Repair, RepairState
 from wolverined.store import JournalEntry, JournalState, Store
 
 Faults = Callable[[str], None]
 """Called at every named point; tests end the process there."""
-
-STABLE_AFTER_S = 1800.0
-"""How long a repair stands after its probation until it is called stable."""
 
 _IN_EFFECT = (RepairState.APPLIED, RepairState.PROBATION)
 
@@ -401,7 +399,7 @@ async def promote(*, store: Store, state_dir: Path, retention: RetentionTable, n
     """
     promoted = 0
     for repair in store.repairs.list(limit=1000):
-        if repair.state is not RepairState.VERIFIED or now - (repair.ended_at or now) < STABLE_AFTER_S:
+        if not stands(repair, now=now):
             continue
         with store.atomic():
             store.repairs.update(repair.id, state=RepairState.STABLE)
