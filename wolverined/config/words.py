@@ -68,12 +68,13 @@ def wrong_url(url: str) -> str:
         return "holds a user or a password, which belong into a credential"
     if parts.query or parts.fragment:
         return "holds more than scheme, host, port and path"
-    if parts.scheme == "http" and not _loopback(host):
+    if parts.scheme == "http" and not is_loopback(host):
         return "is plain http to another machine"
     return ""
 
 
-def _loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether what is sent to that host stays on this machine."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

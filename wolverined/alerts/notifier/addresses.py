@@ -12,12 +12,12 @@ Plain http is for loopback alone: a message tells what is broken where.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 import msgspec
 
+from wolverined.config.words import is_loopback
 from wolverined.errors import ConfigError
 
 MAX_ADDRESSES = 20
@@ -81,7 +81,7 @@ def _address(words: list[str]) -> Webhook | Mail:
         raise ValueError("no host")
     options = _options(words[1:])
     if parts.scheme in {"http", "https"}:
-        if parts.scheme == "http" and not _is_loopback(parts.hostname):
+        if parts.scheme == "http" and not is_loopback(parts.hostname):
             raise ValueError("plain http leaves this machine; write https")
         return Webhook(url=words[0], secret=options, where=f"{parts.scheme}://{parts.hostname}")
     if parts.scheme in {"smtp", "smtps"}:
@@ -120,12 +120,3 @@ def _mail(parts: SplitResult, port: int | None) -> Mail:
         to=to,
         where=f"{parts.scheme}://{parts.hostname}",
     )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

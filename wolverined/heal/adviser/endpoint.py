@@ -7,14 +7,13 @@ the job. HTTPS only; plain HTTP only to this machine.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 import msgspec
 
 from wolverined.config.ai import DEFAULT_URL, AiFile
 from wolverined.config.schema import ModelsTable, PriceTable
+from wolverined.config.words import wrong_url
 from wolverined.errors import AdviserRefused
 
 
@@ -40,7 +39,7 @@ def from_environment(environment: Mapping[str, str]) -> Endpoint:
     if not key:
         raise AdviserRefused("no model can be asked: there is no key", hint="set OPENAI_API_KEY")
     base_url = environment.get("OPENAI_BASE_URL", "").strip() or DEFAULT_URL
-    if problem := _problem(base_url):
+    if problem := wrong_url(base_url):
         raise AdviserRefused(f"OPENAI_BASE_URL {problem}", hint="write https://HOST/v1")
     return Endpoint(base_url=base_url, key=key)
 
@@ -57,28 +56,3 @@ def from_credential(read: AiFile) -> Endpoint:
             hint="write key in /etc/wolverine/ai/NAME.toml, then systemctl reload wolverine@NAME",
         )
     return Endpoint(base_url=read.url, key=read.key, models=read.models, prices=read.prices)
-
-
-def _problem(url: str) -> str:
-    """What is wrong with an address, or ""."""
-    try:
-        parts = urlsplit(url)
-        host, _port = parts.hostname, parts.port
-    except ValueError:
-        return "is no URL"
-    if parts.scheme not in {"http", "https"} or not host:
-        return "is no URL of HTTPS"
-    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
-        return "holds more than scheme, host, port and path"
-    if parts.scheme == "http" and not _is_loopback(host):
-        return "is plain HTTP to another machine: the source and the key would travel in the clear"
-    return ""
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -16,7 +16,7 @@ from wolverined.errors import SurgeryAborted, UsageError
 from wolverined.heal import whole
 from wolverined.heal.source import TEMPORARY
 from wolverined.heal.surgeon.steps import PackArgs, Packed
-from wolverined.heal.surgeon.tree import Tree, read
+from wolverined.heal.surgeon.tree import Tree, is_utf8, read
 from wolverined.heal.trial.secrets import PATTERNS, fake_of, faked, home_of_user, places_of_homes
 from wolverined.heal.whole import Entry, Kind
 
@@ -96,7 +96,7 @@ class Pack:
                 if self._walked > MAX_WALKED:
                     raise SurgeryAborted(f"{self._tree.root} has more than {MAX_WALKED} entries", hint=_TOO_BIG_HINT)
                 path = prefix + name
-                if path in self._without or not _is_utf8(name) or TEMPORARY.fullmatch(name):
+                if path in self._without or not is_utf8(name) or TEMPORARY.fullmatch(name):
                     continue
                 if not is_directory:
                     yield from self._leaf(fd, name, path)
@@ -122,7 +122,7 @@ class Pack:
                 if _is_settings(name):
                     self._learn_target(path)
                     yield Entry(path=path)
-                elif _is_utf8(target):
+                elif is_utf8(target):
                     yield Entry(path=path, kind=Kind.LINK, target=target)
                 return
         except OSError:
@@ -167,17 +167,9 @@ class Pack:
         return fake_of(data) if path in self._fakes or _is_settings(path.rsplit("/", 1)[-1]) else data
 
     def _lack(self, path: str, why: str) -> None:
-        if len(self._absent) < whole.MAX_ABSENT and _is_utf8(path):
+        if len(self._absent) < whole.MAX_ABSENT and is_utf8(path):
             self._absent[path] = why
 
 
 def _is_settings(name: str) -> bool:
     return any(fnmatchcase(name, glob) for glob in PATTERNS)
-
-
-def _is_utf8(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from wolverined.errors import SurgeryAborted
 from wolverined.heal.source import Selection
 from wolverined.heal.surgeon.steps import Found, SnapshotArgs, SnapshotResult
-from wolverined.heal.surgeon.tree import Held, Tree, read
+from wolverined.heal.surgeon.tree import Held, Tree, is_utf8, read
 
 MAX_FILES = 20_000
 MAX_ENTRIES = 500_000
@@ -70,7 +70,7 @@ class _Reader:
                 if self._entries > MAX_ENTRIES:
                     raise SurgeryAborted(f"the source has more than {MAX_ENTRIES} entries", hint="narrow heal.source")
                 path = prefix + name
-                if not _is_utf8(name):
+                if not is_utf8(name):
                     self._skip(ascii(path))
                 elif not is_directory:
                     if self._selection.takes(path):
@@ -116,11 +116,3 @@ class _Reader:
         self.skipped += 1
         if len(self.examples) < EXAMPLES:
             self.examples.append(path)
-
-
-def _is_utf8(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

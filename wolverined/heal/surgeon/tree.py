@@ -140,6 +140,15 @@ def split(path: str) -> list[str]:
     return parts
 
 
+def is_utf8(name: str) -> bool:
+    """Whether a name, as the kernel has it, can be told in JSON."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def status(held: Held) -> os.stat_result | None:
     """The file's own status, None when there is none; never that of a link's target."""
     try:
