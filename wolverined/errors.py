@@ -43,6 +43,12 @@ class ConfigError(WolverineError):
         self.problems = problems
 
 
+class NotPrepared(ConfigError):
+    """What root saw of the configuration is missing or of another time; before the next start it looks anew."""
+
+    exit_code = 1
+
+
 class UsageError(WolverineError):
     """The command line or the request asks for something that does not exist or does not fit."""
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import grp
 import os
 import pwd
@@ -20,7 +21,9 @@ from support.places import IS_ROOT, public_tmp
 from wolverined.config import facts
 from wolverined.config.facts import Facts
 from wolverined.config.load import load
-from wolverined.errors import WolverineError
+from wolverined.errors import SpawnError, WolverineError
+from wolverined.prepare import __main__ as command
+from wolverined.prepare import look
 from wolverined.prepare import prepare as room
 from wolverined.prepare.__main__ import main
 from wolverined.prepare.prepare import Places, forget, prepare
@@ -509,31 +512,90 @@ def test_the_command_ends_well_also_when_the_configuration_is_refused(
     assert all(line.startswith("<3>") for line in lines)
 
 
-def test_a_fault_of_ours_is_told_to_the_daemon(
-    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+class Trouble:
+    """What is done to the machine: calls that fail, and rests that are noted instead of taken."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.rests: list[float] = []
+        self._patch = monkeypatch
+        monkeypatch.setattr(command.time, "sleep", self.rests.append)
+        monkeypatch.delenv("MAINPID", raising=False)
+
+    def make(self, place: object, name: str, error: BaseException) -> None:
+        """Have a call fail."""
+
+        def broken(*_: object, **__: object) -> None:
+            raise error
+
+        self._patch.setattr(place, name, broken)
+
+
+@pytest.fixture
+def trouble(monkeypatch: pytest.MonkeyPatch) -> Trouble:
+    """A machine about to have trouble."""
+    return Trouble(monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/run/x"),
+            "/run/x: No space left on device; hint: make",
+        ),
+        (MemoryError(), "MemoryError"),
+        (RuntimeError("a bug"), "RuntimeError: a bug"),
+        (
+            SpawnError("there is no user 'wolverine'", hint="systemd-sysusers"),
+            "hint: systemd-sysusers; it is tried",
+        ),
+    ],
+)
+def test_what_may_pass_is_no_word_about_the_configuration(
+    world: World, trouble: Trouble, capsys: pytest.CaptureFixture[str], error: Exception, words: str
 ) -> None:
-    """It must not start on the facts of another time."""
-    assert main(["shop"], places=world.places) == 0
+    """It fails after a rest, and without 78, so that PID 1 tries again; the facts that are there refuse nothing."""
+    before = world.prepare()
+    trouble.make(room, "_spool", error)
+    assert main(["shop"], places=world.places) not in {0, 78}
+    assert trouble.rests == [1.0]
+    said = capsys.readouterr().err
+    assert "shop could not be prepared" in said
+    assert words in said
+    assert facts.read("shop", prepared=world.places.prepared) == before
 
-    def broken(*_: object) -> None:
-        raise RuntimeError("a bug")
 
-    monkeypatch.setattr(room, "_spool", broken)
-    assert main(["shop"], places=world.places) == 0
-    assert "a bug" in facts.read("shop", prepared=world.places.prepared).refused
-    assert "a bug" in capsys.readouterr().err
+def test_without_room_for_facts_the_start_is_tried_again(world: World, trouble: Trouble) -> None:
+    """A first start in a full /run: there are no facts, and that is not what the supervisor ends with."""
+    trouble.make(facts, "write", OSError(errno.ENOSPC, "No space left on device"))
+    assert main(["shop"], places=world.places) not in {0, 78}
+    assert trouble.rests == [1.0]
 
 
-def test_without_a_place_for_facts_old_ones_do_not_stay(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then the daemon finds none, and says so."""
-    assert main(["shop"], places=world.places) == 0
-
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(facts, "write", full)
-    assert main(["shop"], places=world.places) == 0
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOMEM, errno.EMFILE, errno.ETIMEDOUT])
+def test_a_disk_or_a_file_server_that_does_not_answer_refuses_nothing(world: World, number: int) -> None:
+    """The directory, the environment file or the configuration itself cannot be seen now; in a moment they may be."""
+    world.file(world.app / "env", "A=1\n")
+    world.config(f'environment_file = "{world.app}/env"\n')
+    for place, call in ((look, "way_to"), (look, "read_bounded"), (look, "read_of_root")):
+        with pytest.MonkeyPatch.context() as patch:
+            Trouble(patch).make(place, call, OSError(number, os.strerror(number)))
+            with pytest.raises(OSError, match=os.strerror(number)):
+                prepare("shop", world.places)
     assert not (world.places.prepared / "shop" / "facts.json").exists()
+
+
+def test_a_reload_that_cannot_be_prepared_fails_at_once(
+    world: World, trouble: Trouble, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody waits for it, and nobody tries it again; the old configuration stays, and the words say so."""
+    before = world.prepare()
+    monkeypatch.setenv("MAINPID", "4711")
+    trouble.make(room, "_spool", OSError(errno.EIO, "Input/output error"))
+    assert main(["shop"], places=world.places) != 0
+    assert trouble.rests == []
+    assert "the old configuration stays" in capsys.readouterr().err
+    assert facts.read("shop", prepared=world.places.prepared) == before
 
 
 @pytest.mark.parametrize("words", [[], ["../x"], ["a/b"], ["a", "b"], ["--remove"], ["-x"], ["a\n"], ["a%i"], [""]])

@@ -71,6 +71,7 @@ def test_without_facts_the_hint_says_how_to_get_them(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         facts.read("myapp", prepared=tmp_path)
     assert "wolverine@myapp" in caught.value.hint
+    assert caught.value.exit_code != 78  # which nobody would try again; root looks anew before the next start
 
 
 @pytest.mark.parametrize(

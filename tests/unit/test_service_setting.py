@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -177,6 +178,23 @@ def test_a_file_that_root_refused_ends_with_78_or_changes_nothing(machine: Machi
     assert made.endpoint(force.config) == ""
     with pytest.raises(ConfigError, match="it is wrong"):
         InForce(shop().load)
+
+
+@pytest.mark.parametrize("how", ["missing", "of another time"])
+def test_without_what_root_saw_it_rests_and_does_not_end_with_78(
+    machine: Machine, how: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the next start root looks anew: that mends it, if PID 1 makes one, and not many a second."""
+    rests: list[float] = []
+    monkeypatch.setattr(faulthandler, "enable", lambda: None)  # it wants a real stderr, and would keep it
+    monkeypatch.setattr(time, "sleep", rests.append)
+    if how == "missing":
+        (machine.prepared / "shop" / "facts.json").unlink()
+    else:
+        machine.file.write_text(TEXT + "# edited since\n")
+    assert main(SimpleNamespace(command="service", name="shop")) == 1
+    assert rests == [1.0]
+    assert "wolverine@shop" in capsys.readouterr().err
 
 
 def test_what_reload_changes_is_told_and_in_force(machine: Machine) -> None:

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 import msgspec
 
-from wolverined.errors import ConfigError
+from wolverined.errors import NotPrepared
 
 PREPARED = Path("/run/wolverine-prepared")
 """Where each application's directory lies: root's, 0755, made by tmpfiles."""
@@ -76,7 +76,7 @@ def read(name: str, *, prepared: Path = PREPARED) -> Facts:
     """Give the facts of `name`.
 
     Raises:
-        ConfigError: There are none, or they cannot be understood.
+        NotPrepared: There are none, or they cannot be understood.
     """
     path = directory_of(name, prepared=prepared) / _FILE
     try:
@@ -122,4 +122,4 @@ def replace(path: Path, data: bytes, *, group: int = -1, mode: int = 0o640) -> N
 
 
 def _unusable(name: str, what: str, error: Exception | None) -> NoReturn:
-    raise ConfigError(what, hint=f"`systemctl restart wolverine@{name}` prepares it anew") from error
+    raise NotPrepared(what, hint=f"`systemctl restart wolverine@{name}` prepares it anew") from error

@@ -23,7 +23,7 @@ from wolverined.config import meaning, schema
 from wolverined.config.facts import Facts, digest_of
 from wolverined.config.lines import key_lines
 from wolverined.config.problems import Loaded, Problem, Problems, visible
-from wolverined.errors import ConfigError
+from wolverined.errors import ConfigError, NotPrepared
 
 MAX_BYTES = 1 << 20
 
@@ -54,7 +54,7 @@ def load(path: Path, *, facts: Facts | None = None) -> Loaded:
 def _agree(text: str, facts: Facts, path: Path) -> None:
     """What root saw counts for what it read, and what it refused is refused in its words."""
     if facts.config_digest and facts.config_digest != digest_of(text.encode()):
-        raise ConfigError(
+        raise NotPrepared(
             f"{path} was changed after root had looked at what it names",
             hint=f"`systemctl reload wolverine@{path.stem}` looks again",
         )

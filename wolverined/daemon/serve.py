@@ -78,7 +78,7 @@ def main(args: SimpleNamespace) -> int:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201  there is no narrator yet
         if args.command == "service" and isinstance(error, UsageError):
             return ConfigError.exit_code  # no other start mends it, and this number keeps PID 1 from one
-        if args.command == "service" and inherited is None and not isinstance(error, ConfigError):
+        if args.command == "service" and inherited is None and error.exit_code != ConfigError.exit_code:
             time.sleep(REST_S)
         return error.exit_code
 

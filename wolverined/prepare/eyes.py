@@ -17,7 +17,18 @@ from pathlib import Path
 from wolverined.linux.credentials import Credentials
 from wolverined.prepare.ways import Way
 
+_OF_WHAT_LIES_THERE = frozenset(
+    {
+        *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG),
+        *(errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENXIO, errno.ENODEV, errno.EILSEQ),
+    }
+)
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+
+def passes(error: OSError) -> bool:
+    """Whether that is a trouble of the machine (memory, a disk, a file server) and says nothing of what lies there."""
+    return error.errno not in _OF_WHAT_LIES_THERE
 
 
 @contextlib.contextmanager

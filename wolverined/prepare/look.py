@@ -19,7 +19,7 @@ from wolverined.config.facts import Facts, digest_of
 from wolverined.config.schema import AppTable, Config, HealTable
 from wolverined.errors import ConfigError, SpawnError
 from wolverined.linux.credentials import Credentials, group_id
-from wolverined.prepare.eyes import as_user, read_bounded, read_of_root
+from wolverined.prepare.eyes import as_user, passes, read_bounded, read_of_root
 from wolverined.prepare.ways import Way, way_to
 
 OWN = "wolverine"
@@ -44,6 +44,9 @@ def look(file: Path, *, environment: Path, own: str = OWN) -> Seen:
         file: Its configuration.
         environment: Where the copy of its environment file will lie.
         own: The supervisor's user and group, whom nobody else may be.
+
+    Raises:
+        OSError: It cannot be seen now; another time it may.
     """
     digest = ""
     try:
@@ -68,6 +71,8 @@ def _read_configuration(file: Path) -> bytes:
     except FileNotFoundError as error:
         raise ConfigError(f"there is no file {file}", hint=f"`wolverinectl init {file.stem}` writes one") from error
     except OSError as error:
+        if passes(error):
+            raise
         raise ConfigError(f"cannot read {file}: {error.strerror}", hint="write a file of TOML") from error
 
 
@@ -113,6 +118,8 @@ class _Look:
         try:
             way = way_to(path)
         except OSError as error:
+            if passes(error):
+                raise
             self._problems.add(key, f"{key} {path}: {error.strerror}", "write the directory of the application")
             return None
         if not stat.S_ISDIR(way.mode):
@@ -170,6 +177,8 @@ class _Look:
             way = way_to(path)
             data = read_bounded(way, path, most=MAX_ENVIRONMENT, who=who)
         except OSError as error:
+            if passes(error):
+                raise
             hint = f"let {who.name} read it, or keep it where root alone may write (/etc/wolverine), 0600"
             self._problems.add(key, f"cannot read {path} as {who.name}: {error.strerror}", hint)
             return None

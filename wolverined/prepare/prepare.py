@@ -43,7 +43,8 @@ def prepare(name: str, places: Places) -> Facts:
     """Do all of it for `name`; give what was left for the supervisor.
 
     Raises:
-        OSError: Not even the facts can be left.
+        OSError: It cannot be looked at now, or not even the facts can be left.
+        SpawnError: There is no user of the supervisor's.
     """
     own = Credentials.of_user(places.own)
     _make_directory(places.prepared, uid=0, gid=0, mode=0o755)  # tmpfiles' work, without which no app would start
