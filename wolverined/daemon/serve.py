@@ -20,7 +20,7 @@ from wolverined.clock import Clock, SystemClock
 from wolverined.control.access import Access, machine_groups
 from wolverined.control.listener import adopt
 from wolverined.control.server import SOCKET_NAME, Server
-from wolverined.daemon import standing
+from wolverined.daemon import ownsource, standing
 from wolverined.daemon.desk import Desk
 from wolverined.daemon.faults import Faults
 from wolverined.daemon.hints import Hints
@@ -66,6 +66,7 @@ _HOOKS = Path(__file__).parent.parent / "hooks"
 def main(args: SimpleNamespace) -> int:
     """Run the daemon; gives the exit code."""
     faulthandler.enable()
+    ownsource.keep()
     inherited = None
     try:
         inherited = _inherited(hide=args.command != "service")
