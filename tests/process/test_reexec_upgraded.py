@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -119,3 +120,38 @@ def test_a_running_supervisor_needs_none_of_its_files(before: tuple[str, ...]) -
         daemon.until_state("ready", generation=5)
         assert "daemon.fault" not in daemon.names()
         assert "Traceback" not in daemon.said()
+
+
+def test_a_fault_before_it_begins_is_told_to_whoever_asked() -> None:
+    """By an event for a signal, and as the operation's error, with what to do instead; the daemon goes on."""
+    daemon = Installed()
+    daemon.upgrade({"daemon/rooms.py": NEWER["daemon/rooms.py"]})
+    with daemon:
+        before = daemon.until_state("ready")
+        ended = daemon.reexec(well=False)
+        assert (ended["kind"], "newer" in ended["error"]) == ("conflict", True)
+        assert "start it again" in ended["hint"]
+        assert daemon.process is not None
+        daemon.process.send_signal(signal.SIGUSR2)
+        told = daemon.until_event("reexec.refused", count=2)
+        assert (told["severity"], "newer" in told["message"], "start it again" in told["message"]) == (
+            "error",
+            True,
+            True,
+        )
+        daemon.ask("exit/3")
+        assert daemon.until_state("ready", generation=2)["version"] == before["version"]
+
+
+def test_a_fault_in_the_middle_of_it_is_told_as_well() -> None:
+    """Whatever fails while it is taken apart; it can be asked again afterwards."""
+    daemon = Installed()
+    daemon.upgrade({"daemon/reexec.py": ("                begun=rooms.main_line.begun,\n", "")})
+    with daemon:
+        daemon.until_state("ready")
+        for count in (1, 2):
+            ended = daemon.reexec(well=False)
+            assert (ended["kind"], "begun" in ended["error"]) == ("conflict", True)
+            assert "start it again" in daemon.until_event("reexec.refused", count=count)["message"]
+        daemon.ask("exit/3")
+        daemon.until_state("ready", generation=2)

@@ -44,6 +44,7 @@ class Reexec:
         signals: What it obeys.
         ended: Set when it is to end.
         clock: Monotonic time says how long it took.
+        hint: What replaces it when this fails for no reason that is known.
         execve: Only tests give another.
     """
 
@@ -54,12 +55,14 @@ class Reexec:
         signals: Signals,
         ended: asyncio.Event,
         clock: Clock,
+        hint: str = "",
         execve: Callable[[str, list[str], dict[str, str]], NoReturn] = os.execve,
     ) -> None:
         self._rooms = rooms
         self._signals = signals
         self._ended = ended
         self._clock = clock
+        self._hint = hint
         self._execve = execve
         self._task: asyncio.Task[None] | None = None
         self._changes: list[str] = []
@@ -80,7 +83,7 @@ class Reexec:
             if self._said:
                 self._rooms.changes.note(change, {"said": self._said})
         if self._task is None:
-            self._task = asyncio.create_task(self._run())
+            self._task = asyncio.create_task(self._run_or_refuse())
             self._task.add_done_callback(self._done)
         await asyncio.shield(self._task)
         raise Conflict("wolverined is still the same program")  # unreachable, but for an execve of a test
@@ -98,6 +101,15 @@ class Reexec:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run_or_refuse(self) -> None:
+        try:
+            await self._run()
+        except WolverineError:
+            raise
+        except Exception as error:
+            # A fault of ours: who asked must read what to do instead, and the daemon goes on.
+            raise Conflict(f"{type(error).__name__}: {error}", hint=self._hint) from error
 
     async def _run(self) -> None:
         while True:

@@ -35,7 +35,7 @@ from wolverined.daemon.reloading import Reloading
 from wolverined.daemon.service import Service
 from wolverined.daemon.setting import Setting, service, terminal
 from wolverined.daemon.signals import Signals
-from wolverined.errors import ConfigError, StoreError, UsageError, WolverineError
+from wolverined.errors import ConfigError, Conflict, StoreError, UsageError, WolverineError
 from wolverined.heal.dispatch import Dispatcher, Opening
 from wolverined.linux import proc
 from wolverined.linux.credentials import Credentials
@@ -349,10 +349,26 @@ class _Composition:
     async def _reexecute(self, change: str = "") -> dict[str, Any]:
         """Replace this program by the one on disk, for the change of that id."""
         if self._reexec is None:
-            from wolverined.daemon.reexec import Reexec  # noqa: PLC0415 - few ever need it
-
-            self._reexec = Reexec(self._rooms(), signals=self._signals, ended=self._ended, clock=self._clock)
+            try:
+                self._reexec = self._make_reexec()
+            except Exception as error:
+                # Whatever it is, in code that came late: who asked by a signal hears of it by the event alone.
+                words = f"wolverined is not replaced, and goes on: {type(error).__name__}: {error}"
+                hint = self._setting.renewal
+                self._narrator.tell("reexec.refused", f"{words}; hint: {hint}", severity="error")
+                raise Conflict(words, hint=hint) from error
         return await self._reexec.ask(change)
+
+    def _make_reexec(self) -> Reexec:
+        from wolverined.daemon.reexec import Reexec  # noqa: PLC0415 - few ever need it; see `ownsource`
+
+        return Reexec(
+            self._rooms(),
+            signals=self._signals,
+            ended=self._ended,
+            clock=self._clock,
+            hint=self._setting.renewal,
+        )
 
     def _reexec_asked(self) -> None:
         """SIGUSR2 asks for it; what comes of it is told as an event."""
@@ -366,7 +382,7 @@ class _Composition:
             task.exception()  # told as an event already
 
     def _rooms(self) -> Rooms:
-        from wolverined.daemon.rooms import Rooms  # noqa: PLC0415 - few ever need it
+        from wolverined.daemon.rooms import Rooms  # noqa: PLC0415 - few ever need it; see `ownsource`
 
         return Rooms(
             force=self._force,

@@ -66,6 +66,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
         roles: How each role of a heal is had.
         endpoint: Where source may be sent to, by that configuration; empty: no model may be asked.
         weaknesses: Gives what is weaker here than it could be.
+        renewal: What replaces wolverined for certain, the app with it.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: Callable[[Config], str]
     letters: Path | None
     weaknesses: Callable[[], tuple[str, ...]]
+    renewal: str
 
 
 def terminal(args: SimpleNamespace) -> Setting:
@@ -133,6 +135,7 @@ def terminal(args: SimpleNamespace) -> Setting:
         endpoint=lambda config: (config.ai.base_url or "the OpenAI endpoint") if environ.get("OPENAI_API_KEY") else "",
         letters=None,
         weaknesses=lambda: walled,
+        renewal="end wolverined and start it again; the app is restarted with it",
     )
 
 
@@ -175,6 +178,7 @@ def service(args: SimpleNamespace) -> Setting:
         endpoint=lambda _: told.facts.ai_base_url if told.facts.ai else "",
         letters=NOTIFIER,
         weaknesses=lambda: (*walled, *told.weaknesses()),
+        renewal=f"systemctl restart wolverine@{name} replaces it for certain; the app is restarted with it",
     )
 
 
