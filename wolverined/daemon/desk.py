@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from wolverined.config.schema import Config
 from wolverined.daemon import standing
 from wolverined.daemon.hold import Hold
 from wolverined.daemon.narrator import Narrator
+from wolverined.daemon.turn import Turn
 from wolverined.daemon.waits import HandedDesk, Waits
 from wolverined.daemon.words import describe, facts
 from wolverined.errors import Conflict, StoreError
@@ -32,7 +33,6 @@ from wolverined.store import Store
 BROKEN_S = 30.0
 """How long an incident rests whose heal could not even be conducted."""
 
-_CHECK = "check"  # in the place of an incident: short, and nobody's business
 _FAILED_HEAL = (Conclusion.NOTHING, Conclusion.ROLLED_BACK, Conclusion.FAILED)
 
 
@@ -82,16 +82,13 @@ class Desk:
         self._environment = environment
         self._hide = hide
         self._hooks = hooks
-        self._healing = healing
         self._serving = serving
         self._ai = ai
         self._hold = Hold(state_dir / "hold", clock=clock)
-        self._current = ""  # the incident that a heal works on
+        self._turn = Turn(healing=healing, after=self._next)
         self._tails: dict[str, tuple[str, ...]] = {}
         self._waits = Waits(self._again)
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._idle = asyncio.Event()  # no job is under way
-        self._idle.set()
         self._started = False
         self._closing = False
         self._unlooked = True  # whether a deploy replaced what repairs wrote is not known
@@ -99,7 +96,7 @@ class Desk:
     @property
     def current(self) -> str:
         """The incident that is being healed, or nothing."""
-        return "" if self._current == _CHECK else self._current
+        return self._turn.job
 
     @property
     def held_until(self) -> float:
@@ -135,7 +132,7 @@ class Desk:
             return
         decision = self._decide(incident)
         if decision.action is Action.HEAL:
-            self._claim(incident.id)
+            self._turn.claim(incident.id)
             self._begin(self._heal(incident))
         elif decision.action is not Action.WAIT or decision.not_before is None:
             self._note(incident, decision)
@@ -148,7 +145,7 @@ class Desk:
             policy=self._config().heal.policy,
             held_until=self._hold.until(),
             quarantine=self._store.quarantine.get(incident.fingerprint),
-            heal_running=bool(self._current),
+            heal_running=self._turn.taken,
             now=self._clock.wall(),
         )
         if decision.action is Action.HEAL and standing.in_probation(self._store) is not None:
@@ -182,24 +179,11 @@ class Desk:
         if error is not None and not isinstance(error, Conflict):  # a conflict: another job was quicker
             self._narrator.tell("heal.broken", f"a heal broke: {type(error).__name__}: {error}", severity="critical")
 
-    def _claim(self, what: str) -> None:
-        """One job at a time; given up by `_yield_turn`."""
-        if self._current:
-            raise Conflict(f"a heal of {self._current} is under way", hint="wait for it; see: wolverinectl events -f")
-        self._current = what
-        self._idle.clear()
-
-    def _yield_turn(self) -> None:
-        self._current = ""
-        self._healing(False)
-        self._idle.set()
-        self._next()
-
     async def _heal(
         self, incident: Incident, *, report: str = "", dry_run: bool = False, asked: bool = False
     ) -> Result:
         """Run the ladder for one incident, whose turn it is, and act on how it ended."""
-        self._healing(True)
+        self._turn.show()
         try:
             job = self._job(Task.HEAL, incident=incident, report=report, dry_run=dry_run, asked=asked)
             self._store.incidents.update(incident.id, state=IncidentState.HEALING)
@@ -215,7 +199,7 @@ class Desk:
         else:
             return result
         finally:
-            self._yield_turn()
+            self._turn.give_up()
 
     def _put_off(self, incident: Incident, *, why: str) -> None:
         self._waits.put_off(incident.id, BROKEN_S)
@@ -295,12 +279,12 @@ class Desk:
             return
         for incident in reversed(self._store.incidents.list(open_only=True)):
             waits = incident.id in self._waits and not again
-            if incident.state is IncidentState.OPEN and not waits and not self._current:
+            if incident.state is IncidentState.OPEN and not waits and not self._turn.taken:
                 self.consider(incident)
 
     def app_ready(self) -> None:
         """The app answers again: what a restart alone mends is over, and a probation that was put off begins."""
-        if not self._current and not self._closing and (repair := standing.in_probation(self._store)) is not None:
+        if not self._turn.taken and not self._closing and (repair := standing.in_probation(self._store)) is not None:
             self._begin(self.repair_asked(Task.WATCH, repair.id))
         for incident in self._store.incidents.list(open_only=True):
             if incident.state is IncidentState.OPEN and self._decide(incident).action is Action.RESTART:
@@ -309,26 +293,18 @@ class Desk:
 
     def source_may_have_changed(self) -> None:
         """Somebody stopped or restarted the app, perhaps for a deploy; what a heal does is none."""
-        self._unlooked |= not self._current
+        self._unlooked |= not self._turn.taken
 
     def _look(self) -> None:
         """See whether a deploy has replaced what repairs wrote: once for each start that somebody asked for."""
-        idle = not self._current and not self._closing and self._hold.until() <= self._clock.wall()
+        idle = not self._turn.taken and not self._closing and self._hold.until() <= self._clock.wall()
         if self._unlooked and idle and standing.checkable(self._store):
             self._begin(self._check())
 
-    async def _until_checked(self) -> None:
-        """An operator who asks for something right behind a restart is not refused for the look after it."""
-        if self._current == _CHECK:
-            await self._idle.wait()
-
     async def _check(self) -> None:
-        self._claim(_CHECK)
-        self._unlooked = False
-        try:
+        with self._turn.of_check():
+            self._unlooked = False
             result = await self._work(self._job(Task.CHECK))
-        finally:
-            self._yield_turn()
         if result.conclusion is Conclusion.WAIT:
             self._unlooked = True  # half of a deploy is there: the next tidy asks again
         elif result.conclusion is Conclusion.FAILED:
@@ -340,10 +316,10 @@ class Desk:
         incident = standing.asked_for(self._store, str(args.get("incident") or ""), report)
         if incident is None:
             return None
-        if (left := standing.in_probation(self._store)) is not None and not self._current:
+        if (left := standing.in_probation(self._store)) is not None and not self._turn.taken:
             raise Conflict(f"{left.id} is in its probation", hint="start the app, or roll the repair back")
-        await self._until_checked()
-        self._claim(incident.id)
+        await self._turn.until_checked()
+        self._turn.claim(incident.id)
         dry_run = bool(args.get("dry_run"))
         rest = self._store.quarantine.get(incident.fingerprint)
         if rest.level and not dry_run:
@@ -353,11 +329,11 @@ class Desk:
     async def repair_asked(self, task: Task, repair_id: str, *, sha256: str = "") -> Result:
         """An operator's approve or rollback of a repair; or go on with its probation."""
         repair = self._store.repairs.get(repair_id)
-        if task is Task.ROLLBACK and self._current and repair.state is RepairState.PROBATION:
+        if task is Task.ROLLBACK and self._turn.taken and repair.state is RepairState.PROBATION:
             return await self._end_probation(repair_id)
         incident = standing.incident_of(self._store, repair)
         job = self._job(task, incident=incident, repair=repair_id, sha256=sha256, asked=True, ready=self._serving())
-        async with self._turn(repair_id):
+        async with self._turn.of(repair_id):
             result = await self._work(job)
             if incident is not None:
                 self._settle(incident.id, repair, result)
@@ -366,7 +342,7 @@ class Desk:
     async def _end_probation(self, repair_id: str) -> Result:
         """Have the heal that watches a repair take it back, and wait for that."""
         self._dispatcher.tell("rollback", {"why": "an operator asked"})
-        await self._idle.wait()
+        await self._turn.over()
         return standing.rolled_back(self._store, repair_id)
 
     def _settle(self, incident_id: str, before: Repair, result: Result) -> None:
@@ -379,7 +355,7 @@ class Desk:
 
     async def reject_asked(self, repair_id: str) -> Result:
         """An operator's no: the repair is never offered again for its fingerprint."""
-        async with self._turn(repair_id):
+        async with self._turn.of(repair_id):
             result = await self._work(self._job(Task.REJECT, repair=repair_id))
             incident = standing.incident_of(self._store, self._store.repairs.get(repair_id))
             if incident is not None:
@@ -399,18 +375,8 @@ class Desk:
     async def restore_asked(self, backup_id: str) -> Result:
         """An operator's restore of a backup's files."""
         self._store.backups.get(backup_id)
-        async with self._turn(backup_id):
+        async with self._turn.of(backup_id):
             return await self._work(self._job(Task.RESTORE, backup=backup_id, asked=True))
-
-    @contextlib.asynccontextmanager
-    async def _turn(self, what: str) -> AsyncIterator[None]:
-        await self._until_checked()
-        self._claim(what)
-        self._healing(True)
-        try:
-            yield
-        finally:
-            self._yield_turn()
 
     def _told_when_mixed(self, result: Result) -> Result:
         if result.mixed:
@@ -426,7 +392,7 @@ class Desk:
     async def recover(self) -> None:
         """Before the first start: finish or undo what a killed predecessor had begun; forget half-done heals."""
         if standing.half_done(self._store):
-            async with self._turn("recover"):
+            async with self._turn.of("recover"):
                 result = await self._work(self._job(Task.RECOVER))
             self._narrator.tell("heal.recovered", result.said, severity="warn")
         watched = standing.in_probation(self._store)
@@ -436,21 +402,21 @@ class Desk:
 
     def resume(self) -> None:
         """At the first start: go on watching a repair whose probation was cut off, see to what is open."""
-        if (repair := standing.in_probation(self._store)) is not None and not self._current:
+        if (repair := standing.in_probation(self._store)) is not None and not self._turn.taken:
             self._begin(self.repair_asked(Task.WATCH, repair.id))
         self._started = True
         self._next()
 
     async def tidy(self) -> None:
         """Promote repairs that stood, expire approvals that nobody gave, close what is long over."""
-        if self.torn and not self._current:
+        if self.torn and not self._turn.taken:
             await self.recover()
         await self._dispatcher.let_go()
-        now = self._clock.wall()
-        if not self._current and standing.promotable(self._store, now=now, approval_s=self._config().heal.approval_s):
-            async with self._turn("promote"):
+        now, approval_s = self._clock.wall(), self._config().heal.approval_s
+        if not self._turn.taken and standing.promotable(self._store, now=now, approval_s=approval_s):
+            async with self._turn.of("promote"):
                 await self._work(self._job(Task.PROMOTE))
-        if not self._current and self._serving() and (repair := standing.in_probation(self._store)) is not None:
+        if not self._turn.taken and self._serving() and (repair := standing.in_probation(self._store)) is not None:
             self._begin(self.repair_asked(Task.WATCH, repair.id))
         for incident in self._store.incidents.list(open_only=True):
             self._open_again(incident, why="nobody approved its repair in time")
@@ -469,7 +435,7 @@ class Desk:
     def busy(self) -> str:
         """What is under way that no successor in this process could take over; empty when nothing is."""
         doing = f"a heal of {self.current} is under way" if self.current else "a repair is being looked at"
-        return doing if self._current or self._tasks else ""
+        return doing if self._turn.taken or self._tasks else ""
 
     def hand_over(self) -> HandedDesk:
         """What a successor needs; call it when it is not `busy`."""
