@@ -33,8 +33,9 @@ from wolverined.supervise.handover import HandedSupervisor
 from wolverined.supervise.interfaces import Listener, ProbeEvents, Prober, ProberFactory
 from wolverined.supervise.lifecycle import Arm, End, How, Life, Phase, Spawn, may_spawn, shown, step
 from wolverined.supervise.output import Output, Ring
-from wolverined.supervise.status import Record, check_hope, describe, exit_words, not_down, not_ready, passing
+from wolverined.supervise.status import Record, describe, exit_words, passing
 from wolverined.supervise.telling import Telling, complain, say
+from wolverined.supervise.waiting import Waiting
 
 __all__ = ["Listener", "Supervisor"]
 
@@ -103,6 +104,7 @@ class Supervisor:
         self._closed = asyncio.Event()
         self._record = Record()
         self._watching: asyncio.Task[None] | None = None
+        self._waiting = Waiting(life=lambda: self._life, record=lambda: self._record, changed=self._changed)
 
     # --- what others ask for
 
@@ -159,21 +161,7 @@ class Supervisor:
         """
         await self.until_prepared()
         self._feed(lifecycle.Released())
-        # The generation that will tell: the one being started, or the next when its predecessor still ends.
-        telling = self._life.generation + (self._life.phase is Phase.ENDING)
-        try:
-            async with asyncio.timeout(timeout_s):
-                while self._life.phase is not Phase.UP:
-                    if not self._life.wanted or self._life.held:
-                        raise Conflict("the app was stopped during the repair", hint="start it: wolverinectl start")
-                    if self._life.phase in {Phase.WAITING, Phase.FAILED} or self._life.generation > telling:
-                        return False
-                    if self._life.phase is Phase.ENDING and self._life.trouble:
-                        return False
-                    await self._changed.heard()
-        except TimeoutError:
-            return False
-        return True
+        return await self._waiting.served_at_once(timeout_s=timeout_s)
 
     def healing(self, on: bool) -> None:  # noqa: FBT001 - healing(True) reads as it is meant
         """Show it as healing while it is served and a heal runs."""
@@ -461,25 +449,11 @@ class Supervisor:
     async def until_ready(self) -> None:
         """Wait until it is ready. Raises like `start`, but asks for nothing."""
         patience_s = self._config.probe.startup_s + self._config.stop.timeout_s + stopping.KILL_WAIT_S
-        try:
-            async with asyncio.timeout(patience_s):
-                while self._life.phase is not Phase.UP:
-                    check_hope(self._life, self._record)
-                    await self._changed.heard()
-        except TimeoutError:
-            raise not_ready(self._record, patience_s) from None
+        await self._waiting.until_ready(patience_s)
 
     async def _until_down(self) -> None:
         table = self._config.stop
-        patience_s = table.timeout_s + table.abort_s + _STUCK_S
-        try:
-            async with asyncio.timeout(patience_s):
-                while self._life.phase not in {Phase.STOPPED, Phase.HELD}:
-                    if self._life.wanted and not self._life.held:
-                        raise Conflict("the app was started again meanwhile")
-                    await self._changed.heard()
-        except TimeoutError:
-            raise not_down(self._record) from None
+        await self._waiting.until_down(table.timeout_s + table.abort_s + _STUCK_S)
 
     # --- plumbing
 
