@@ -274,7 +274,7 @@ def _say(words: str) -> None:
 def _makers(args: argparse.Namespace) -> dict[str, Maker]:
     makers: dict[str, Maker] = {"wolverined": Wolverined, "supervisor": Supervisor, "circus": Circus}
     if args.units:
-        return {"wolverine@": WolverineUnit, "plain unit": PlainUnit}
+        return {"wolverine@": WolverineUnit, "plain-unit": PlainUnit}
     if args.pm2:
         package, node = Path(args.pm2), shutil.which("node") or "node"
         makers["pm2"] = lambda place: Pm2(place, package=package, node=node)

@@ -63,7 +63,7 @@ class WolverineUnit(Wolverined):
 class PlainUnit:
     """The same application as a unit of its own: what systemd does without anybody's help."""
 
-    name = "plain unit"
+    name = "plain-unit"
     detect_source = "it does not tell"
 
     def __init__(self, place: Path) -> None:
