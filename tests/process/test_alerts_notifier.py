@@ -22,9 +22,9 @@ import pytest
 
 from wolverined.alerts import letter as letters
 from wolverined.alerts.letter import Letter, Receipt, Undelivered
-from wolverined.alerts.notifier import delivery
-from wolverined.alerts.notifier.addresses import parse
-from wolverined.alerts.post import PostOffice
+from wolverined.alerts.notifier import addresses, delivery, process
+from wolverined.alerts.notifier.addresses import Mail, Webhook, parse
+from wolverined.alerts.post import ANSWER_S, AT_ONCE, PostOffice
 from wolverined.model import Event
 
 LETTER = Letter(
@@ -195,6 +195,47 @@ def test_a_refusal_is_no_trouble(script: tuple[int, ...], error: type[Exception]
     assert len(hook.got) == asked
 
 
+def test_addresses_that_never_answer_starve_nobody() -> None:
+    """Nineteen dead ones before a live one: it is told at once, and the receipt names them after their time."""
+    wanted = parse("".join(f"https://dead{number}.example/\n" for number in range(19)) + "https://live.example/\n")
+    over, heard = threading.Event(), threading.Event()
+
+    def deliver(_: Letter, address: Webhook | Mail) -> None:
+        if "dead" not in address.where:
+            heard.set()
+        elif not over.wait(20):
+            raise delivery.Trouble("still dead")
+
+    try:
+        receipt = process.deliver_all(LETTER, wanted, deliver=deliver, within_s=0.5)
+    finally:
+        over.set()
+    assert heard.is_set()
+    assert receipt.sent == 1
+    assert [one.where for one in receipt.undelivered] == [f"https://dead{number}.example" for number in range(19)]
+    assert {one.why for one in receipt.undelivered} == {"it did not answer within 0.5 s"}
+
+
+def test_whatever_goes_wrong_with_an_address_is_in_the_receipt() -> None:
+    """A password that no mail server can be told, say; its words, which may quote it, are left out."""
+
+    def deliver(_: Letter, address: Webhook | Mail) -> None:
+        if address.where == "https://b.example":
+            raise UnicodeError("hunter2")
+
+    wanted = parse("https://a.example/\nhttps://b.example/\n")
+    receipt = process.deliver_all(LETTER, wanted, deliver=deliver)
+    assert receipt == Receipt(sent=1, undelivered=(Undelivered(where="https://b.example", why="UnicodeError"),))
+
+
+def test_the_receipt_comes_before_anybody_stops_waiting() -> None:
+    """The notifier's own time is shorter than its unit's and than the supervisor's; its threads fit into the unit."""
+    unit = (Path(__file__).parents[2] / "systemd" / "wolverine-notifier@.service").read_text()
+    told = dict(line.split("=", 1) for line in unit.splitlines() if line.startswith(("RuntimeMaxSec=", "TasksMax=")))
+    assert min(float(told["RuntimeMaxSec"]), ANSWER_S) >= process.READ_S + process.ANSWER_S + 10
+    assert int(told["TasksMax"]) > addresses.MAX_ADDRESSES
+
+
 def event(name: str = "heal.approval") -> Event:
     """An event as the store gives it."""
     return Event(cursor=1, at=1.0, name=name, message="r1 waits", severity="info", repair="r1")
@@ -269,6 +310,94 @@ def test_without_a_notifier_it_is_told_once(tmp_path: Path) -> None:
         for number in range(3):
             post.event(Event(cursor=number, at=1.0, name="heal.approval", message="m", repair=f"r{number}"))
         await asyncio.gather(*post._under_way)
+        assert len(failed) == 1
+
+    asyncio.run(scenario())
+
+
+def waiting(number: int) -> Event:
+    """One of several repairs that wait for approval."""
+    return Event(cursor=number, at=1.0, name="heal.approval", message="m", repair=f"r{number}")
+
+
+def test_a_letter_that_did_not_arrive_is_written_again_and_counts_until_then(tmp_path: Path) -> None:
+    """The notifier is away, then back: the next event of the same trouble is told, and how many were not."""
+
+    async def scenario() -> None:
+        got: asyncio.Queue[bytes] = asyncio.Queue()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            got.put_nowait(await reader.readline())
+            writer.write(letters.encode(Receipt(sent=1)))
+            writer.close()
+
+        post = office(tmp_path / "sock", [])
+        for number in range(2):
+            post.event(waiting(number))
+        await asyncio.gather(*post._under_way)
+        async with await asyncio.start_unix_server(serve, tmp_path / "sock"):
+            post.event(waiting(0))
+            letter = letters.decode_letter(await asyncio.wait_for(got.get(), 5))
+            await asyncio.gather(*post._under_way)
+            post.event(waiting(0))
+            assert not post._under_way
+            await post.close()
+        assert (letter.repair, letter.withheld) == ("r0", 2)
+
+    asyncio.run(scenario())
+
+
+def test_more_letters_than_the_notifier_takes_at_once_are_withheld(tmp_path: Path) -> None:
+    """The fifth is told later, with its number, and somebody hears that the notifier is slow."""
+
+    async def scenario() -> None:
+        got: asyncio.Queue[bytes] = asyncio.Queue()
+        go_on = asyncio.Event()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            got.put_nowait(await reader.readline())
+            await go_on.wait()
+            writer.write(letters.encode(Receipt(sent=1)))
+            writer.close()
+
+        failed: list[str] = []
+        async with await asyncio.start_unix_server(serve, tmp_path / "sock"):
+            post = office(tmp_path / "sock", failed)
+            for number in range(AT_ONCE + 1):
+                post.event(waiting(number))
+            for _ in range(AT_ONCE):
+                await asyncio.wait_for(got.get(), 5)
+            go_on.set()
+            await asyncio.gather(*post._under_way)
+            post.event(waiting(AT_ONCE))
+            letter = letters.decode_letter(await asyncio.wait_for(got.get(), 5))
+            await asyncio.gather(*post._under_way)
+            await post.close()
+        assert failed == ["the notifier is slower than what there is to tell"]
+        assert (letter.repair, letter.withheld) == (f"r{AT_ONCE}", 1)
+
+    asyncio.run(scenario())
+
+
+def test_a_letter_that_reached_somebody_is_told(tmp_path: Path) -> None:
+    """One of two addresses failed: it is complained of, and nobody hears of the same trouble again at once."""
+
+    async def scenario() -> None:
+        half = Receipt(sent=1, undelivered=(Undelivered(where="https://b.example", why="it answered 500"),))
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readline()
+            writer.write(letters.encode(half))
+            writer.close()
+
+        failed: list[str] = []
+        async with await asyncio.start_unix_server(serve, tmp_path / "sock"):
+            post = office(tmp_path / "sock", failed)
+            post.event(waiting(0))
+            await asyncio.gather(*post._under_way)
+            post.event(waiting(0))
+            assert not post._under_way
+            await post.close()
         assert len(failed) == 1
 
     asyncio.run(scenario())

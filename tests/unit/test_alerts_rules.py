@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 
 import wolverined
 from wolverined.alerts import rules
-from wolverined.alerts.rules import PER_HOUR, REPEAT_S, SEVERITIES, Alert, Told, alert_of, decide, rank
+from wolverined.alerts.rules import (
+    PER_HOUR,
+    REPEAT_S,
+    SEVERITIES,
+    Alert,
+    Told,
+    alert_of,
+    decide,
+    rank,
+    undelivered,
+)
 from wolverined.model import Event
 
 
@@ -105,3 +115,31 @@ def test_never_more_letters_an_hour_than_agreed(steps: list[tuple[int, float]]) 
         withheld += told.withheld - before.withheld if told.withheld else 0
         assert told.withheld == withheld
     assert all(sum(now - 3600 < at <= now for at in sent) <= PER_HOUR for now in sent)
+
+
+def test_without_room_for_a_letter_its_trouble_is_withheld_and_told_later() -> None:
+    """Not as if somebody had heard of it."""
+    told, dropped = decide(Told(), alert(), min_severity="warn", now=0.0, room=False)
+    assert (dropped, told.withheld, dict(told.last), told.sent) == (False, 1, {}, ())
+    assert decide(told, alert(), min_severity="warn", now=1.0)[1] is True
+
+
+def test_a_letter_that_reached_nobody_leaves_its_trouble_to_be_told() -> None:
+    """It counts as withheld, with what it would have told of; others that were told stay told."""
+    told, _ = decide(Told(withheld=2), alert(), min_severity="warn", now=0.0)
+    told, _ = decide(told, alert(1), min_severity="warn", now=1.0)
+    told = undelivered(told, alert(), withheld=2)
+    assert told.withheld == 3
+    assert decide(told, alert(), min_severity="warn", now=2.0)[1] is True
+    assert decide(told, alert(1), min_severity="warn", now=2.0)[1] is False
+
+
+def test_a_notifier_that_takes_nothing_is_not_asked_more_often_than_a_human_would_be() -> None:
+    """Each try is a process and up to twenty connections."""
+    told, asked = Told(), 0
+    for second in range(3600):
+        told, send = decide(told, alert(), min_severity="warn", now=float(second))
+        if send:
+            asked += 1
+            told = undelivered(told, alert(), withheld=0)
+    assert asked == PER_HOUR

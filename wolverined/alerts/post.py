@@ -9,11 +9,12 @@ from pathlib import Path
 
 from wolverined.alerts import letter, rules
 from wolverined.alerts.letter import Letter, Receipt
+from wolverined.alerts.rules import Alert
 from wolverined.errors import StreamError
 from wolverined.model import Event
 
 ANSWER_S = 120.0
-"""The notifier tries an address several times before it gives up."""
+"""The notifier tries an address several times before it gives up; its own time (`process.ANSWER_S`) is shorter."""
 AT_ONCE = 4
 
 Failed = Callable[[str], None]
@@ -57,12 +58,12 @@ class PostOffice:
         alert = rules.alert_of(event)
         if alert is None:
             return
-        withheld = self._told.withheld
-        self._told, send = rules.decide(self._told, alert, min_severity=self._min_severity(), now=self._monotonic())
+        before, room = self._told, len(self._under_way) < AT_ONCE
+        least, now = self._min_severity(), self._monotonic()
+        self._told, send = rules.decide(before, alert, min_severity=least, now=now, room=room)
         if not send:
-            return
-        if len(self._under_way) >= AT_ONCE:
-            self._complain("the notifier is slower than what there is to tell")
+            if not room and self._told.withheld > before.withheld:
+                self._complain("the notifier is slower than what there is to tell")
             return
         words = Letter(
             app=self._app,
@@ -74,9 +75,9 @@ class PostOffice:
             at=alert.at,
             incident=alert.incident,
             repair=alert.repair,
-            withheld=withheld,
+            withheld=before.withheld,
         )
-        task = asyncio.get_running_loop().create_task(self._send(words))
+        task = asyncio.get_running_loop().create_task(self._send(words, alert))
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
 
@@ -86,12 +87,15 @@ class PostOffice:
             task.cancel()
         await asyncio.gather(*self._under_way, return_exceptions=True)
 
-    async def _send(self, words: Letter) -> None:
+    async def _send(self, words: Letter, alert: Alert) -> None:
         try:
             receipt = await self._exchange(words)
         except (OSError, TimeoutError, StreamError) as error:
+            self._told = rules.undelivered(self._told, alert, withheld=words.withheld)
             self._complain(f"the notifier cannot be asked: {error or 'no answer'}")
             return
+        if receipt.sent == 0 and (receipt.error or receipt.undelivered):
+            self._told = rules.undelivered(self._told, alert, withheld=words.withheld)
         if receipt.error or receipt.undelivered:
             why = receipt.error or "; ".join(f"{one.where}: {one.why}" for one in receipt.undelivered)
             self._complain(f"a message to a human did not arrive: {why}")

@@ -91,7 +91,7 @@ def rank(severity: str) -> int:
     return SEVERITIES.index(severity) if severity in SEVERITIES else len(SEVERITIES)
 
 
-def decide(told: Told, alert: Alert, *, min_severity: str, now: float) -> tuple[Told, bool]:
+def decide(told: Told, alert: Alert, *, min_severity: str, now: float, room: bool = True) -> tuple[Told, bool]:
     """Whether to send a letter now, and what is remembered of it.
 
     Args:
@@ -99,14 +99,31 @@ def decide(told: Told, alert: Alert, *, min_severity: str, now: float) -> tuple[
         alert: The alert.
         min_severity: Below it nothing is sent.
         now: Monotonic seconds.
+        room: Whether a letter can be sent at all; else the alert counts as withheld, and may be told later.
     """
     if rank(alert.severity) < rank(min_severity):
         return told, False
     last = {key: at for key, at in told.last.items() if now - at < REPEAT_S}
     sent = tuple(at for at in told.sent if now - at < 3600.0)  # noqa: PLR2004  an hour
-    about = (alert.type, alert.repair or alert.incident or alert.message)
+    about = _about(alert)
     if about in last:
         return Told(last=last, sent=sent, withheld=told.withheld), False
-    if len(sent) >= PER_HOUR:
+    if not room or len(sent) >= PER_HOUR:
         return Told(last=last, sent=sent, withheld=told.withheld + 1), False
     return Told(last={**last, about: now}, sent=(*sent, now), withheld=0), True
+
+
+def undelivered(told: Told, alert: Alert, *, withheld: int) -> Told:
+    """What is remembered when a letter reached nobody: the same trouble may be told at once again.
+
+    Args:
+        told: What was remembered since.
+        alert: The alert of the letter, which is withheld like one that was never sent.
+        withheld: How many the letter would have told of, which nobody has heard of either.
+    """
+    last = {key: at for key, at in told.last.items() if key != _about(alert)}
+    return Told(last=last, sent=told.sent, withheld=told.withheld + withheld + 1)
+
+
+def _about(alert: Alert) -> tuple[str, str]:
+    return alert.type, alert.repair or alert.incident or alert.message

@@ -7,8 +7,11 @@ import contextlib
 import os
 import socket
 import sys
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 from wolverined.alerts import letter as letters
 from wolverined.alerts.letter import Letter, Receipt, Undelivered
@@ -17,6 +20,9 @@ from wolverined.errors import WolverineError
 
 CREDENTIAL = "notify-urls"
 READ_S = 5.0
+ANSWER_S = 90.0
+"""After this time an address that has not taken its letter is given up: a receipt comes before the unit's
+RuntimeMaxSec= is over, and before the supervisor waits no longer."""
 _LONGEST = 300
 
 
@@ -42,15 +48,43 @@ def _serve(connection: socket.socket, environment: Mapping[str, str]) -> Receipt
         return Receipt(error=str(error)[:_LONGEST])
 
 
-def deliver_all(letter: Letter, wanted: tuple[addresses.Webhook | addresses.Mail, ...]) -> Receipt:
-    """Every address, one after the other; one that fails keeps no other from its letter."""
-    undelivered = []
-    for address in wanted:
+def deliver_all(
+    letter: Letter,
+    wanted: tuple[addresses.Webhook | addresses.Mail, ...],
+    *,
+    deliver: Callable[[Letter, addresses.Webhook | addresses.Mail], None] = delivery.deliver,
+    within_s: float = ANSWER_S,
+) -> Receipt:
+    """Every address at once: one that fails, or answers never, keeps no other from its letter."""
+    ended: SimpleQueue[tuple[int, str]] = SimpleQueue()
+
+    def one(number: int) -> None:
         try:
-            delivery.deliver(letter, address)
+            deliver(letter, wanted[number])
         except (delivery.Refused, delivery.Trouble, OSError) as error:
-            undelivered.append(Undelivered(where=address.where, why=str(error)[:_LONGEST] or type(error).__name__))
-    return Receipt(sent=len(wanted) - len(undelivered), undelivered=tuple(undelivered))
+            ended.put((number, str(error)[:_LONGEST] or type(error).__name__))
+        except Exception as error:
+            # Whatever it is, the receipt comes; without its words, which may quote the address.
+            ended.put((number, type(error).__name__))
+        else:
+            ended.put((number, ""))
+
+    until = time.monotonic() + within_s
+    for number in range(len(wanted)):
+        try:
+            # A daemon's: our end does not wait for who never ends.
+            threading.Thread(target=one, args=(number,), daemon=True).start()
+        except RuntimeError as error:
+            ended.put((number, str(error)))
+    why = dict.fromkeys(range(len(wanted)), f"it did not answer within {within_s:g} s")
+    for _ in wanted:
+        try:
+            number, said = ended.get(timeout=max(0.0, until - time.monotonic()))
+        except Empty:
+            break
+        why[number] = said
+    undelivered = tuple(Undelivered(where=wanted[number].where, why=said) for number, said in why.items() if said)
+    return Receipt(sent=len(wanted) - len(undelivered), undelivered=undelivered)
 
 
 def _line(connection: socket.socket) -> bytes:
