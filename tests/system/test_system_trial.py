@@ -413,16 +413,21 @@ read_only = ["/srv/models of all"]
     apps.until("! systemctl is-active wolverine-trial@odd:candidate.socket")
 
 
+@pytest.mark.parametrize(
+    ("above", "name"), [(NODE_TOP, "node_modules"), (NODE_TOP, "data/model.bin"), (NODE_HOME, ".nvm")]
+)
 @in_loop
-async def test_dependencies_that_became_a_link_are_not_shown(apps: Machine) -> None:
-    """PID 1 follows it with root's rights; a trial then refuses to begin."""
-    apps.run(f"mkdir -p /root/private; cd {NODE_TOP}; mv node_modules kept; ln -s /root/private node_modules")
+async def test_what_became_a_link_is_not_shown(apps: Machine, above: str, name: str) -> None:
+    """PID 1 follows it with root's rights, whatever it is called and wherever it stands; a trial refuses to begin."""
+    apps.run(f"mkdir -p /root/private; cd {above}; mv {name} kept; ln -s /root/private {name}")
     try:
         async with trial(apps) as client:
-            with pytest.raises(SandboxUnavailable, match="not what it was"):
+            with pytest.raises(SandboxUnavailable, match=f"{above}/{name} is not what it was"):
                 await client.stand(NODE_TOP)
     finally:
-        apps.run(f"cd {NODE_TOP}; rm node_modules; mv kept node_modules")
+        apps.run(f"cd {above}; rm {name}; mv kept {name}")
+    async with trial(apps) as client:
+        assert "node_modules" in (await client.stand(NODE_TOP)).bound
 
 
 def test_only_the_supervisor_may_connect(apps: Machine) -> None:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wolverined.errors import WolverineError
+from wolverined.heal.trial.bound import Bound, decode
 from wolverined.linux.credentials import Credentials
 from wolverined.prepare.dependencies import on_the_way
 from wolverined.prepare.trial import DYNAMIC_UIDS, Settings, drop_in, impossible, narrowed, passwd_of, path_in
@@ -17,6 +18,7 @@ from wolverined.prepare.trial import DYNAMIC_UIDS, Settings, drop_in, impossible
 APP = Credentials(uid=1000, gid=1000, name="shop", home="/home/shop", shell="/bin/bash")
 KEYS = {
     "BindReadOnlyPaths",
+    "Environment",
     "InaccessiblePaths",
     "MemoryMax",
     "RestrictAddressFamilies",
@@ -33,7 +35,12 @@ def lines_of(**given: object) -> list[str]:
 
 def test_a_plain_app_gets_an_empty_tree_and_a_user_of_its_own() -> None:
     """What every drop-in has."""
-    assert lines_of() == ["[Service]", "User=wvt-1", 'TemporaryFileSystem="/srv/shop:mode=0777,size=512M"']
+    assert lines_of() == [
+        "[Service]",
+        "User=wvt-1",
+        'TemporaryFileSystem="/srv/shop:mode=0777,size=512M"',
+        'Environment="WOLVERINE_TRIAL_BOUND=[]"',
+    ]
 
 
 def test_everything_that_differs_from_app_to_app_is_in_the_drop_in() -> None:
@@ -53,6 +60,7 @@ def test_everything_that_differs_from_app_to_app_is_in_the_drop_in() -> None:
         'BindReadOnlyPaths=-"/srv/shop/node_modules"',
         'BindReadOnlyPaths=-"/home/shop/.nvm"',
         'BindReadOnlyPaths=-"/run/wolverine-prepared/shop/passwd":/etc/passwd',
+        'Environment="WOLVERINE_TRIAL_BOUND=[]"',
         'InaccessiblePaths=-"/srv/shop.env"',
         "SupplementaryGroups=1000 33",
         "MemoryMax=2048M",
@@ -152,3 +160,13 @@ def test_every_user_that_a_trial_may_be_is_called_as_the_app_is() -> None:
 def test_the_path_of_an_environment_file_finds_interpreters(data: bytes, path: str) -> None:
     """Only where programs are looked for is read of it; a wrong guess binds nothing that is not there."""
     assert path_in(data) == path
+
+
+def test_where_everything_lay_is_said_as_it_is() -> None:
+    """Quotes, percent signs and other scripts come back whole; a unit has no room for endless ones."""
+    bound = Bound(point="/srv/shop/100% é", device="8:1", root='/data/"x" \\ %i')
+    (line,) = (line for line in lines_of(bounds=(bound,)) if line.startswith("Environment="))
+    (word,) = shlex.split(line.partition("=")[2])
+    assert decode(word.replace("%%", "%").partition("=")[2]) == (bound,)
+    with pytest.raises(WolverineError, match="too many"):
+        lines_of(bounds=tuple(Bound(point=f"/{number}", device="8:1", root="/x" * 1000) for number in range(64)))

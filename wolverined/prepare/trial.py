@@ -19,11 +19,13 @@ from wolverined.config.schema import Config
 from wolverined.errors import WolverineError
 from wolverined.heal.doors import SIDES
 from wolverined.heal.trial import interpreters
+from wolverined.heal.trial.bound import MAX_BYTES, VARIABLE, Bound, encode
 from wolverined.linux.credentials import Credentials
 from wolverined.prepare.dependencies import find, on_the_way, readers
-from wolverined.prepare.dropins import Dropin, Walls, tmpfs, user_for
+from wolverined.prepare.dropins import Dropin, Walls, tmpfs, user_for, value
 from wolverined.prepare.dropins import place as quoted
 from wolverined.prepare.eyes import as_user
+from wolverined.prepare.origins import Origins
 
 HIDDEN = ("/home", "/root", "/run", "/tmp", "/var/tmp")  # noqa: S108  hidden, not used
 """What the unit covers by an empty place: what lies below must be bound to be there."""
@@ -69,6 +71,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         memory_mb: The limit of memory.
         datagrams: Whether the app reports its readiness over a Unix socket.
         passwd: A file to be seen as /etc/passwd; "" for the machine's own.
+        bounds: Where what is bound lay when it was looked at, for the trial to compare.
     """
 
     directory: str
@@ -80,6 +83,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     memory_mb: int = MEMORY_MB
     datagrams: bool = False
     passwd: str = ""
+    bounds: tuple[Bound, ...] = ()
 
 
 def place(path: str) -> str:
@@ -114,6 +118,7 @@ def drop_in(settings: Settings, *, user: str) -> str:
     lines += [f"BindReadOnlyPaths=-{place(path)}" for path in bound]
     if settings.passwd:
         lines.append(f"BindReadOnlyPaths=-{place(settings.passwd)}:/etc/passwd")
+    lines.append(f"Environment={_told(settings.bounds)}")
     lines += [f"InaccessiblePaths=-{place(path)}" for path in settings.closed]
     if settings.groups:
         lines.append("SupplementaryGroups=" + " ".join(map(str, settings.groups)))
@@ -122,6 +127,14 @@ def drop_in(settings: Settings, *, user: str) -> str:
     if settings.datagrams:
         lines.append("RestrictAddressFamilies=AF_UNIX")
     return "\n".join(lines) + "\n"
+
+
+def _told(bounds: Sequence[Bound]) -> str:
+    """The bounds as one word of Environment=."""
+    text = encode(bounds)
+    if len(text.encode()) > MAX_BYTES:
+        raise WolverineError("there are too many directories of dependencies, or their paths are too long")
+    return value(f"{VARIABLE}={text}")
 
 
 def walls(name: str, config: Config, *, app: Credentials, environment: bytes | None = None, passwd: str = "") -> Walls:
@@ -190,32 +203,24 @@ class _Search:
         self._environment = environment
         self._top = str(config.app.directory)
         self._groups: set[int] = set()
+        self._origins = Origins(self._top)
         self.weaknesses: list[str] = []
 
     def settings(self) -> Settings:
-        inside, outside = self._dependencies(), []
-        for path in self._programs():
-            if _same_or_below(path, self._top):
-                inside.append(path[len(self._top) + 1 :])
-            else:
-                outside.append(path)
-        for path in self._config.heal.trial.read_only:
-            where = os.path.normpath(self._config.app.directory / path)
-            if _below(where, self._top):
-                inside.append(where[len(self._top) + 1 :])
-            else:
-                outside.append(where)
-            self._count_readers(where, Path(where))
+        found = [*self._dependencies(), *self._programs(), *self._read_only()]
+        inside = _outermost([path for path in found if _below(path, self._top)])
+        outside = _outermost([path for path in found if not _below(path, self._top)])
         memory = self._config.resources.memory_max_mb
         return Settings(
             directory=self._top,
-            inside=_outermost(inside),
-            outside=_outermost(outside),
+            inside=tuple(path[len(self._top) + 1 :] for path in inside),
+            outside=outside,
             empty=self._empty(),
             closed=self._closed(),
             groups=self._allowed(),
             memory_mb=max(MEMORY_MB, memory + BESIDE_MB) if memory else MEMORY_MB,
             datagrams=self._config.probe.notify,
+            bounds=self._origins.bounds([*inside, *outside]),
         )
 
     def _dependencies(self) -> list[str]:
@@ -232,8 +237,10 @@ class _Search:
             except WolverineError as error:
                 self.weaknesses.append(f"trials: {error.message}")
                 continue
-            self._count_readers(f"{self._top}/{path}", Path(path), top=Path(self._top))
-            kept.append(path)
+            where = f"{self._top}/{path}"
+            self._count_readers(where, Path(path), top=Path(self._top))
+            self._origins.plain(where)
+            kept.append(where)
         return kept
 
     def _programs(self) -> list[str]:
@@ -243,9 +250,19 @@ class _Search:
         wanted = [narrow for path in homes for narrow in narrowed(path, home=home, directory=self._top)]
         wanted += [f"{home}/{path}" for path in IN_HOME if home and Path(home, path).is_dir()]
         hidden = [path for path in wanted if any(_below(path, one) for one in (*HIDDEN, self._top))]
-        found = [path for path in dict.fromkeys(hidden) if _bindable(path, self._top)]
+        found = [path for path in dict.fromkeys(hidden) if self._origins.reached(path) and _bindable(path, self._top)]
         for path in found:
             self._count_readers(path, Path(path))
+        return found
+
+    def _read_only(self) -> list[str]:
+        """What the operator named, wherever it leads; links are his as long as they lead where they led."""
+        named = (os.path.normpath(self._config.app.directory / path) for path in self._config.heal.trial.read_only)
+        found = []
+        for path in named:
+            self._count_readers(path, Path(path))
+            if self._origins.written(path):
+                found.append(path)
         return found
 
     def _empty(self) -> tuple[str, ...]:

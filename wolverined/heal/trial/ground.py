@@ -19,9 +19,9 @@ import msgspec
 from wolverined.errors import SandboxUnavailable
 from wolverined.heal.trial import interpreters
 from wolverined.heal.trial.bed import Bed
+from wolverined.heal.trial.bound import VARIABLE, decode, strange
 from wolverined.heal.trial.plan import Plan, Standing
 from wolverined.heal.trial.secrets import keep_from
-from wolverined.heal.whole import DEPENDENCIES
 from wolverined.linux import sandbox
 from wolverined.linux.mountinfo import Mount, mounts
 from wolverined.linux.sandboxtree import Change
@@ -95,17 +95,35 @@ def standing(directory: str) -> Standing:
     known = mounts()
     if not any(mount.point == top and mount.kind == "tmpfs" and mount.root == "/" for mount in known):
         raise SandboxUnavailable(f"the trial's unit does not know {directory}", hint=RELOAD)
-    bound = [mount for mount in known if mount.point.startswith(f"{top}/") and mount.readonly]
-    for mount in bound:
-        _refuse_strange(mount, top)
-    return Standing(whole=True, bound=tuple(sorted({mount.point[len(top) + 1 :] for mount in bound})))
+    _refuse_strange(known, top)
+    bound = {mount.point[len(top) + 1 :] for mount in known if mount.readonly and mount.point.startswith(f"{top}/")}
+    return Standing(whole=True, bound=tuple(sorted(bound)))
 
 
-def _refuse_strange(mount: Mount, top: str) -> None:
-    """A dependency directory that was replaced by a link to another one was looked up with root's rights."""
-    relative = mount.point[len(top) :]
-    if mount.root != "/" and relative.rsplit("/", 1)[-1] in DEPENDENCIES and not mount.root.endswith(relative):
-        raise SandboxUnavailable(f"{mount.point} is not what it was when the trial was prepared", hint=RELOAD)
+def _refuse_strange(known: Sequence[Mount], top: str) -> None:
+    """What was replaced by a link since the unit was prepared was looked up with root's rights."""
+    try:
+        prepared = decode(os.environ.get(VARIABLE, ""))
+        bounds = [msgspec.structs.replace(bound, point=_without_links(bound.point)) for bound in prepared]
+    except ValueError as error:
+        raise SandboxUnavailable("the trial's unit does not say what was prepared", hint=RELOAD) from error
+    except OSError as error:
+        words = f"{error.filename} cannot be looked at in the trial's unit: {error.strerror}"
+        raise SandboxUnavailable(words, hint=RELOAD) from error
+    for point in strange(bounds, known, top=top):
+        raise SandboxUnavailable(f"{point} is not what it was when the trial was prepared", hint=RELOAD)
+
+
+def _without_links(point: str) -> str:
+    """The place itself; one that is not there is nowhere mounted, and no secret.
+
+    Raises:
+        OSError: It cannot be told where it is.
+    """
+    try:
+        return os.path.realpath(point, strict=True)
+    except (FileNotFoundError, NotADirectoryError):
+        return point
 
 
 def _has_unix_sockets() -> bool:
