@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import os
+import pwd
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from support.places import IS_ROOT, public_tmp, unused_user
 from support.surgeons import plant, surgeon
@@ -140,6 +142,35 @@ async def test_what_its_owner_cannot_read_is_named() -> None:
     assert set(found.absent) == {"uploads", "c"}
 
 
+@pytest.mark.skipif(not IS_ROOT, reason="needs root to read what others cannot")
+@in_loop
+async def test_what_the_app_cannot_read_is_no_trials_to_read() -> None:
+    """The owner of the source reads more than the app: files of its own, in closed directories, behind links."""
+    app = pwd.getpwnam("games")
+    with public_tmp() as root:
+        names = ("open", "mine", "group", "shut", "closed/in", "listed/in", "shared/in", "a/.env", "real")
+        plant(root, dict.fromkeys(names, SECRET))
+        (root / ".env").symlink_to("real")
+        for name, uid, gid, mode in (
+            ("mine", app.pw_uid, 0, 0o400),
+            ("group", 0, app.pw_gid, 0o640),
+            ("shut", 0, 0, 0o640),
+            ("closed", 0, 0, 0o750),
+            ("shared", 0, app.pw_gid, 0o750),
+            ("a/.env", 0, 0, 0o600),
+            ("real", 0, 0, 0o600),
+        ):
+            os.chown(root / name, uid, gid)
+            (root / name).chmod(mode)
+        found = await packed(root, reader="games")
+        assert set(files_of(found)) == {"open", "mine", "group", "shared/in", "listed/in"}
+        assert set(found.absent) == {"shut", "closed", "a/.env", "real", ".env"}
+        assert found.absent["shut"] == "not for games to read, as whom the app runs"
+        assert set(files_of(await packed(root, reader="root"))) == {*names, ".env"}
+        with pytest.raises(SurgeryAborted, match="no user 'nobody-of-that-name'"):
+            await packed(root, reader="nobody-of-that-name")
+
+
 def job(root: Path, **given: Any) -> Job:
     """A heal of an app in that directory."""
     app = AppTable(command=("node",), directory=root, environment_file=root / "conf" / "app.settings")
@@ -164,3 +195,17 @@ async def test_a_directory_that_cannot_be_packed_makes_it_unprovable(tmp_path: P
             await read_whole(client, job(tmp_path / "none"), ())
         plant(tmp_path, {"conf/app.settings": SECRET})
         assert files_of(await read_whole(client, job(tmp_path), ())) == {"conf/app.settings": FAKE}
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="needs root to read what others cannot")
+@in_loop
+async def test_the_apps_user_is_the_one_of_the_configuration() -> None:
+    """Which a heal hands on; the surgeon here is another."""
+    with public_tmp() as root:
+        plant(root, {"shut": b"", "open": b""})
+        (root / "shut").chmod(0o600)
+        asked = job(root)
+        app = msgspec.structs.replace(asked.config.app, user="games")
+        asked = msgspec.structs.replace(asked, config=msgspec.structs.replace(asked.config, app=app))
+        async with surgeon(root) as client:
+            assert set(files_of(await read_whole(client, asked, ()))) == {"open"}

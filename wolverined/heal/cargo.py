@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The app's directory on its way into trials that do not see it: read once for a heal, as its owner.
 
-What holds secrets is faked before it leaves the surgeon, or stays behind.
+What holds secrets is faked before it leaves the surgeon, or stays behind, as does what the app cannot read.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ async def read_whole(surgeon: SurgeonClient, job: Job, bound: Sequence[str]) -> 
     try:
         root = await surgeon.open(str(job.config.app.directory))
         kept = kept_back(job, root=root)
-        return await surgeon.pack(without=(*bound, *kept.without), fakes=kept.fakes)
+        return await surgeon.pack(without=(*bound, *kept.without), fakes=kept.fakes, reader=job.config.app.user)
     except (NotFound, SurgeryAborted) as error:
         raise SandboxUnavailable(error.message, hint=error.hint) from error
 

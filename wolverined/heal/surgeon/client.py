@@ -133,12 +133,13 @@ class SurgeonClient:
             raise StreamError("the surgeon's answer is not whole")
         return message.blobs[0], _convert(message.body, _Read).mtime
 
-    async def pack(self, *, without: Sequence[str], fakes: Sequence[str] = ()) -> Whole:
+    async def pack(self, *, without: Sequence[str], fakes: Sequence[str] = (), reader: str = "") -> Whole:
         """Read the whole open directory for a trial that cannot see it (`heal.whole`).
 
         Args:
             without: Paths that do not travel: what the trial has by other means, or must not have.
             fakes: Files that hold secrets beside those called like settings.
+            reader: A user without whose right to read nothing travels; "" for that of the surgeon alone.
 
         Raises:
             SurgeryAborted: It is more than a trial can be given.
@@ -147,7 +148,7 @@ class SurgeonClient:
         contents: list[bytes] = []
         start, size = 0, 0
         while True:
-            args = PackArgs(start=start, without=tuple(without), fakes=tuple(fakes))
+            args = PackArgs(start=start, without=tuple(without), fakes=tuple(fakes), reader=reader)
             message = await self._call("pack", args)
             packed = _convert(message.body, Packed)
             if sum(entry.kind is Kind.FILE for entry in packed.entries) != len(message.blobs):

@@ -15,6 +15,7 @@ from fnmatch import fnmatchcase
 from wolverined.errors import SurgeryAborted, UsageError
 from wolverined.heal import whole
 from wolverined.heal.source import TEMPORARY
+from wolverined.heal.surgeon.reader import reader_of
 from wolverined.heal.surgeon.steps import PackArgs, Packed
 from wolverined.heal.surgeon.tree import Tree, is_utf8, read
 from wolverined.heal.trial.secrets import PATTERNS, fake_of, faked, home_of_user, places_of_homes
@@ -44,6 +45,7 @@ class Pack:
         ours = (place[len(top) :] for place in places_of_homes(home_of_user()) if place.startswith(top))
         self._without = frozenset((*args.without, *ours))
         self._fakes = set(args.fakes)
+        self._reader = reader_of(args.reader)
         self._linked: set[str] = set()
         self._entries: list[Entry] = []
         self._bytes = self._data_bytes = self._walked = 0
@@ -84,13 +86,16 @@ class Pack:
     def _walk(self, fd: int, prefix: str, depth: int) -> Iterator[Entry]:
         """Everything below an open directory that travels; owns `fd`."""
         try:
+            above = os.fstat(fd)
+            if prefix and self._is_closed(prefix.rstrip("/"), above):
+                return
             with os.scandir(fd) as found:
                 listed = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in found)
             if prefix and whole.is_dependency(prefix.rstrip("/").rsplit("/", 1)[-1], (name for name, _ in listed)):
                 self._lack(prefix.rstrip("/"), "a directory of dependencies that came after wolverine was started")
                 return
             if prefix:
-                yield Entry(path=prefix.rstrip("/"), kind=Kind.DIRECTORY, mode=stat.S_IMODE(os.fstat(fd).st_mode))
+                yield Entry(path=prefix.rstrip("/"), kind=Kind.DIRECTORY, mode=stat.S_IMODE(above.st_mode))
             for name, is_directory in listed:
                 self._walked += 1
                 if self._walked > MAX_WALKED:
@@ -120,14 +125,17 @@ class Pack:
             if stat.S_ISLNK(found.st_mode):
                 target = os.readlink(name, dir_fd=fd)
                 if _is_settings(name):
-                    self._learn_target(path)
-                    yield Entry(path=path)
+                    if not self._is_closed(path, os.stat(name, dir_fd=fd)):
+                        self._learn_target(path)
+                        yield Entry(path=path)
                 elif is_utf8(target):
                     yield Entry(path=path, kind=Kind.LINK, target=target)
                 return
         except OSError:
             return  # removed since it was listed
         if not stat.S_ISREG(found.st_mode) or whole.is_log(path):
+            return
+        if self._is_closed(path, found):
             return
         if why := self._too_much(path, found.st_size):
             self._lack(path, why)
@@ -140,6 +148,13 @@ class Pack:
         real = os.path.realpath(f"{self._tree.root}/{path}")
         if real.startswith(f"{self._tree.root}/"):
             self._fakes.add(real[len(self._tree.root) + 1 :])
+
+    def _is_closed(self, path: str, found: os.stat_result) -> bool:
+        """Whether the app's user cannot read it; named, if so."""
+        if self._reader is None or not self._reader.lacks(found):
+            return False
+        self._lack(path, f"not for {self._reader.name} to read, as whom the app runs")
+        return True
 
     def _too_much(self, path: str, size: int) -> str:
         if size > whole.MAX_FILE:
@@ -157,7 +172,9 @@ class Pack:
                 found = faked(f"{self._tree.root}/{path}")
                 return found[0] if found is not None else None
             with self._tree.parent(path) as held:
-                data, _ = read(held, limit=whole.MAX_FILE)
+                data, now = read(held, limit=whole.MAX_FILE)
+            if self._is_closed(path, now):
+                return None
         except FileNotFoundError:
             return None
         except (OSError, SurgeryAborted) as error:

@@ -64,12 +64,14 @@ class SnapshotResult(msgspec.Struct, frozen=True, kw_only=True):
 class PackArgs(msgspec.Struct, frozen=True, kw_only=True):
     """Which batch of the whole directory is wanted: the one that begins with entry `start`; 0 reads it anew.
 
-    `without` are paths that do not travel, `fakes` files that hold secrets beside those called like settings.
+    `without` are paths that do not travel, `fakes` files that hold secrets beside those called like settings. What
+    the user `reader` cannot read stays, too; "" is whoever reads.
     """
 
     start: int = 0
     without: tuple[str, ...] = ()
     fakes: tuple[str, ...] = ()
+    reader: str = ""
 
 
 class Packed(msgspec.Struct, frozen=True, kw_only=True):
