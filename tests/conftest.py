@@ -8,6 +8,7 @@ be there (CI) a test that skips for want of something has failed.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 
 import pytest
@@ -15,6 +16,10 @@ from hypothesis import settings
 
 settings.register_profile("house", database=None, deadline=None)
 settings.load_profile("house")
+
+# Whoever starts the tests in the background of a shell has them, and all that they start, deaf to Ctrl-C.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 STRICT = os.environ.get("CI") == "true"
 
