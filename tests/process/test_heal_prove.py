@@ -16,6 +16,7 @@ from support.trials import in_loop, needs_sandbox, open_trial, still_running, tr
 
 from wolverined.config.schema import AppTable, Config, HealTable, ProbeTable, RoutesTable
 from wolverined.errors import StreamError, WolverineError
+from wolverined.heal import prove
 from wolverined.heal.prove import Prover
 from wolverined.heal.stream import Channel
 from wolverined.model import (
@@ -393,10 +394,41 @@ async def test_the_source_may_lie_below_the_apps_directory(place: Path) -> None:
     assert (await case.prove(seen, RIGHT)).outcome is UNPROVABLE
 
 
+@in_loop
+async def test_a_trial_whose_place_is_still_being_cleared_is_asked_for_again(
+    node: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a while, however often it is turned away: the patch is proven in the end."""
+    monkeypatch.setattr(prove, "AGAIN_S", 0.0001)
+    turned_away = {"baseline": 0, "candidate": 0}
+
+    @contextlib.asynccontextmanager
+    async def at_last(side: str) -> AsyncIterator[Channel]:
+        if turned_away[side] < 8:
+            turned_away[side] += 1
+            raise StreamError("gone")
+        async with open_trial(node.opened) as channel:
+            yield channel
+
+    verdict = await node.prove(node.evidence(IncidentKind.CRASH, NODE_TAIL, path="/total/1"), RIGHT, open_trial=at_last)
+    assert verdict.outcome is PROVEN, verdict
+    assert len(node.opened) == 2
+
+
+def test_asking_again_lasts_longer_than_a_loaded_machine_clears() -> None:
+    """Ten seconds of pauses that grow, some dozen attempts."""
+    pauses = [min(prove.AGAIN_S * 2**number, prove.AGAIN_MOST_S) for number in range(12)]
+    assert prove.AGAIN_FOR_S >= 10
+    assert sum(pauses) >= prove.AGAIN_FOR_S
+
+
 @pytest.mark.parametrize("error", [WolverineError("no such role"), StreamError("gone")])
 @in_loop
-async def test_a_trial_that_cannot_be_opened_is_unprovable(node: Case, error: WolverineError) -> None:
+async def test_a_trial_that_cannot_be_opened_is_unprovable(
+    node: Case, error: WolverineError, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The patch is not blamed for a machine without a sandbox."""
+    monkeypatch.setattr(prove, "AGAIN_FOR_S", 0.1)
 
     @contextlib.asynccontextmanager
     async def refuse(_side: str) -> AsyncIterator[Channel]:

@@ -44,8 +44,11 @@ QUICK_S = 0.02
 SETTLE_S = 0.25
 LATE_CRASH_S = 1.0
 """A server may answer and die a moment later; so long the baseline is watched when it answered well."""
-AGAIN_S = (0.03, 0.1, 0.3, 0.6)
-"""Seconds before a trial that went away at once is asked for again."""
+AGAIN_S = 0.03
+"""Before a trial that went away at once is asked for again; each time twice as long, but no longer than"""
+AGAIN_MOST_S = 2.0
+AGAIN_FOR_S = 10.0
+"""So long after it went away the first time it is asked for again: a loaded machine clears slowly."""
 
 
 class Prover:
@@ -318,16 +321,19 @@ class _Side:
         PID 1 turns away whoever connects while the trial before is still being cleared away.
         """
         side = "candidate" if self._candidate else "baseline"
-        for wait_s in AGAIN_S:
+        pause_s, until = AGAIN_S, 0.0
+        while True:
             try:
                 return await stack.enter_async_context(open_trial(side))
-            except StreamError:
-                await asyncio.sleep(wait_s)
-        try:
-            return await stack.enter_async_context(open_trial(side))
-        except StreamError as error:
-            hint = "under systemd, journalctl -u 'wolverine-trial@*' says more"
-            raise SandboxUnavailable(f"the trial does not start: {error}", hint=hint) from error
+            except StreamError as error:
+                # From the first end on: PID 1 turns away only once it has cleared, however long that took.
+                now = time.monotonic()
+                until = until or now + AGAIN_FOR_S
+                if now >= until:
+                    hint = "under systemd, journalctl -u 'wolverine-trial@*' says more"
+                    raise SandboxUnavailable(f"the trial does not start: {error}", hint=hint) from error
+            await asyncio.sleep(min(pause_s, until - now))
+            pause_s = min(2 * pause_s, AGAIN_MOST_S)
 
     async def start(self, *, paths: Sequence[str] = ()) -> bool:
         """Check the syntax of `paths`, build, test, boot; True when it is ready."""
