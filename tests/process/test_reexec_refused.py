@@ -79,11 +79,12 @@ def test_another_user_of_the_app_refuses_it() -> None:
 
 
 def test_a_configuration_that_changed_is_in_force_afterwards() -> None:
-    """As after a reload, and told as such."""
+    """As after a reload, and told as such, also to whoever asked for no more than another program."""
     with Replaced() as daemon:
         daemon.until_state("ready")
+        assert "force" not in daemon.reexec()["result"]["said"]
         daemon.rewrite(lambda text: text.replace("failures = 2", "failures = 7"))
-        daemon.reexec()
+        assert "is in force now: probe.failures 2 -> 7" in daemon.reexec()["result"]["said"]
         assert daemon.client.get("/v1/config")["probe"]["failures"] == 7
         assert "probe.failures 2 -> 7" in daemon.until_event("config.reloaded")["message"]
         assert daemon.status()["generation"] == 1

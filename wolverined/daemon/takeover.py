@@ -64,6 +64,8 @@ def take_over(inherited: Inherited, rooms: Rooms, *, clock: Clock, stack: AsyncE
     if changed:
         rooms.supervisor.reconfigure(rooms.force.config)
     said = f"wolverined {__version__} runs in the place of {handed.version}"
+    if changed:  # who asked for a new program has not asked for this
+        said += f"; the configuration file was changed since it was read last, and is in force now: {_words(changed)}"
     rooms.changes.adopt(handed.changes, conclude=lambda change: _concluded(change, said=said, lost=lost))
     generation = handed.supervisor.generation
     taken = {generation.child.pid} if generation is not None and not lost else set()
@@ -90,8 +92,12 @@ def _tell(handed: Handover, rooms: Rooms, *, lost: str, changed: list[dict[str, 
         words = f"the app could not be taken over ({lost}); what lives of it is ended, and it is started anew"
         narrator.tell("reexec.lost", words, severity="critical")
     if changed:
-        words = ", ".join(f"{one['key']} {one['old']} -> {one['new']}" for one in changed)
-        narrator.tell("config.reloaded", f"{words}; the app gets what it is started with at its next start")
+        words = f"{_words(changed)}; the app gets what it is started with at its next start"
+        narrator.tell("config.reloaded", words)
+
+
+def _words(changed: list[dict[str, str]]) -> str:
+    return ", ".join(f"{one['key']} {one['old']} -> {one['new']}" for one in changed)
 
 
 def _concluded(change: Change, *, said: str, lost: str) -> Change:
