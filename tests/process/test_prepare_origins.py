@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.places import IS_ROOT, public_tmp
@@ -41,10 +43,13 @@ def own(path: Path, user: str = APP, mode: int = 0o755) -> Path:
     return path
 
 
-def bounds_of(directory: Path, *, command: str = "sleep", read_only: tuple[str, ...] = ()) -> dict[str, Bound]:
+def bounds_of(
+    directory: Path, *, command: str = "sleep", read_only: tuple[str, ...] = (), path: str = "/bin"
+) -> dict[str, Bound]:
     """What prepare says was bound, by the name below the directory, or the whole path."""
     config = Config(
-        app=AppTable(command=(command,), directory=directory), heal=HealTable(trial=TrialTable(read_only=read_only))
+        app=AppTable(command=(command,), directory=directory, environment={"PATH": path}),
+        heal=HealTable(trial=TrialTable(read_only=read_only)),
     )
     found = walls("shop", config, app=Credentials.of_user(APP))
     assert not found.trouble
@@ -121,3 +126,45 @@ def test_the_next_release_needs_no_new_preparation(root: Path, owner: str, right
     current.symlink_to(root / "victim")
     (root / "victim" / "node_modules").mkdir()
     assert list(strange(told, [as_pid_1_would(current / "node_modules")], top=str(current)))
+
+
+def test_what_may_not_be_looked_at_is_no_reason_for_no_walls(root: Path) -> None:
+    """A virtual environment of a Python in a closed home, a program that leads there, a closed place in PATH."""
+    hidden = root / "victim" / "python"
+    for directory in (hidden, hidden / "bin"):
+        directory.mkdir()
+    (hidden / "bin" / "python").touch(mode=0o755)
+    env = own(root / "app" / "env")
+    (env / "bin").mkdir()
+    (env / "bin" / "python").symlink_to(hidden / "bin" / "python")
+    (env / "pyvenv.cfg").write_text(f"home = {hidden}/bin\n")
+    assert set(bounds_of(root / "app", command="env/bin/python")) == {"env"}
+    (env / "bin" / "python").unlink()
+    (env / "bin" / "python").symlink_to("/bin/sh")
+    assert set(bounds_of(root / "app", command="env/bin/python")) == {"env"}
+    assert set(bounds_of(root / "app", path=f"{hidden}/bin:/bin")) == {"env"}
+
+
+class Vanished:
+    """An entry of a directory that went before it was looked at."""
+
+    path = "/run/gone"
+
+    def is_dir(self, *, follow_symlinks: bool) -> bool:
+        """It was one."""
+        return not follow_symlinks
+
+    def stat(self, *, follow_symlinks: bool) -> os.stat_result:
+        """It is none now."""
+        return Path("/does/not/exist").stat(follow_symlinks=follow_symlinks)
+
+
+def test_a_place_in_run_that_vanishes_is_no_reason_for_no_walls(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Services come and go while prepare looks."""
+    real = os.scandir
+
+    def scandir(path: Any = ".") -> Any:
+        return contextlib.nullcontext([Vanished()]) if path == "/run" else real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert bounds_of(root / "app") == {}

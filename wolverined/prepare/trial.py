@@ -248,7 +248,7 @@ class _Search:
         homes = interpreters.homes(command=self._config.app.command, environment=self._environment, directory=self._top)
         home = self._app.home.rstrip("/")
         wanted = [narrow for path in homes for narrow in narrowed(path, home=home, directory=self._top)]
-        wanted += [f"{home}/{path}" for path in IN_HOME if home and Path(home, path).is_dir()]
+        wanted += [f"{home}/{path}" for path in IN_HOME if home and os.path.isdir(f"{home}/{path}")]  # noqa: PTH112 - see below
         hidden = [path for path in wanted if any(_below(path, one) for one in (*HIDDEN, self._top))]
         found = [path for path in dict.fromkeys(hidden) if self._origins.reached(path) and _bindable(path, self._top)]
         for path in found:
@@ -272,11 +272,7 @@ class _Search:
         if home != self._top and not _below(home, self._top) and _is_home(home, self._app.uid):
             places.append(home)
         with os.scandir("/run") as entries:
-            places += [
-                entry.path
-                for entry in entries
-                if entry.is_dir(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_uid == self._app.uid
-            ]
+            places += [entry.path for entry in entries if _is_directory_of(entry, self._app.uid)]
         return tuple(path for path in sorted(places)[:20] if path.isprintable())
 
     def _closed(self) -> tuple[str, ...]:
@@ -322,9 +318,15 @@ def _bindable(path: str, top: str) -> bool:
         place(path)
     except WolverineError:
         return False
-    if _below(path, top):
-        return Path(path).is_dir()
-    return Path(path).exists()
+    # Not by pathlib, which in Python 3.11 raises for what may not be looked at, as another's home.
+    return os.path.isdir(path) if _below(path, top) else os.path.exists(path)  # noqa: PTH110, PTH112
+
+
+def _is_directory_of(entry: os.DirEntry[str], uid: int) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_uid == uid
+    except OSError:
+        return False  # gone since it was listed
 
 
 def _is_home(home: str, uid: int) -> bool:

@@ -6,6 +6,7 @@ Nothing is executed of the files: `node --check` and Python's `compile` only par
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
@@ -79,7 +80,8 @@ def resolve(word: str, *, environment: Mapping[str, str], directory: str) -> str
         places = [Path(directory, word)]
     else:
         places = [Path(directory, place, word) for place in environment.get("PATH", os.defpath).split(":")]
-    return next((str(place) for place in places if place.is_file() and os.access(place, os.X_OK)), "")
+    # Not by pathlib, which in Python 3.11 raises for what may not be looked at, as a place in another's home.
+    return next((str(place) for place in places if os.path.isfile(place) and os.access(place, os.X_OK)), "")  # noqa: PTH113
 
 
 def homes(*, command: Sequence[str], environment: Mapping[str, str], directory: str) -> tuple[str, ...]:
@@ -100,9 +102,10 @@ def homes(*, command: Sequence[str], environment: Mapping[str, str], directory: 
 def _chain(path: Path) -> list[Path]:
     """A program and where its symbolic links lead, one after the other."""
     chain = [path]
-    while path.is_symlink() and len(chain) < 10:  # noqa: PLR2004  a circle ends somewhere
-        path = path.parent / path.readlink()
-        chain.append(path)
+    with contextlib.suppress(OSError):  # it leads on where we may not look
+        while path.is_symlink() and len(chain) < 10:  # noqa: PLR2004  a circle ends somewhere
+            path = path.parent / path.readlink()
+            chain.append(path)
     return chain
 
 
