@@ -5,13 +5,13 @@ import os
 import socket
 
 import pytest
+from support.clocks import HandClock
 from support.control_server import (
     ADMIN_GID,
     APP_UID,
     OWN_UID,
     STRANGER_UID,
     VIEW_GID,
-    HandClock,
     operator_access,
     parse,
     read_all,

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import signal
+import sys
 
 from support.places import IS_ROOT, public_tmp
 from support.watching import Watched
 
-IDLE_MIB = 25 if IS_ROOT else 28
-"""What we promise; measured: 23.9. Where we may make no cgroup, as most users may not, psutil is there, too."""
+IDLE_MIB = 25 + (not IS_ROOT) * 3 + (sys.version_info >= (3, 13)) * 2
+"""What we promise; measured: 23.9. Where we may make no cgroup, as most users may not, psutil is there, too; and
+Debian 13's Python is 2 MiB bigger (25.6 as a service there, 23.7 on Debian 12)."""
 
 
 def test_an_idle_supervisor_is_small() -> None:

@@ -209,22 +209,3 @@ def serving(
         thread.join(timeout=10)
         loop.close()
         shutil.rmtree(directory)
-
-
-class HandClock:
-    """A clock that a test moves."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        """As a clock."""
-        return self.now
-
-    def wall(self) -> float:
-        """As a clock."""
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        """Time passes."""
-        self.now += seconds

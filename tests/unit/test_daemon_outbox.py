@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.clocks import HandClock
 from support.places import eventually_async
 
 from wolverined.daemon import outbox
@@ -42,26 +43,11 @@ class Journal:
         self.closed = True
 
 
-class Ticks:
-    """A clock that a test sets."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def monotonic(self) -> float:
-        """What the test set."""
-        return self.now
-
-    def wall(self) -> float:
-        """The same."""
-        return self.now
-
-
 class Sent:
     """An outbox between a journal and a clock of the test."""
 
     def __init__(self, *, room: int = sys.maxsize, allowed: Allowance = ALL) -> None:
-        self.journal, self.clock, self.told = Journal(room), Ticks(), list[Left]()
+        self.journal, self.clock, self.told = Journal(room), HandClock(), list[Left]()
         self.outbox = Outbox(
             self.journal,  # type: ignore[arg-type]
             allowed=allowed,

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.clocks import HandClock
 
 from wolverined.config.schema import BudgetTable
 from wolverined.errors import Conflict, NotFound, OverBudget, StoreError
@@ -26,25 +27,10 @@ from wolverined.store import JournalState, Quarantine, Store, incidents
 from wolverined.store.events import MAX_FIELDS, Events
 
 
-class HandClock:
-    """A clock that the test moves."""
-
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-
-    def monotonic(self) -> float:
-        """The same for both."""
-        return self.now
-
-    def wall(self) -> float:
-        """The same for both."""
-        return self.now
-
-
 @pytest.fixture
 def clock() -> HandClock:
     """A clock at one million seconds."""
-    return HandClock()
+    return HandClock(1_000_000.0)
 
 
 @pytest.fixture

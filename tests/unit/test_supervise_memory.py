@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.clocks import HandClock
 from support.places import eventually_async
 
 from wolverined.config.schema import AppTable, Config, ResourcesTable
@@ -43,26 +44,11 @@ class Leaf:
             self.changed()
 
 
-class Ticks:
-    """A clock that a test sets."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def monotonic(self) -> float:
-        """What the test set."""
-        return self.now
-
-    def wall(self) -> float:
-        """The same."""
-        return self.now
-
-
 class Watched:
     """The deaths of one generation, between a leaf and a clock of the test."""
 
     def __init__(self, *, kills: int = 0, before: int | None = None) -> None:
-        self.leaf, self.clock, self.told = Leaf(kills), Ticks(), list[int]()
+        self.leaf, self.clock, self.told = Leaf(kills), HandClock(), list[int]()
         self.deaths = MemoryDeaths(
             self.leaf,  # type: ignore[arg-type]
             before=kills if before is None else before,
