@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import contextlib
+import grp
 import os
 import pwd
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from support.places import IS_ROOT, public_tmp
 
@@ -168,3 +170,18 @@ def test_a_place_in_run_that_vanishes_is_no_reason_for_no_walls(root: Path, monk
 
     monkeypatch.setattr(os, "scandir", scandir)
     assert bounds_of(root / "app") == {}
+
+
+def test_the_group_of_a_package_is_told_and_not_given(root: Path) -> None:
+    """The app's user is in it, and gave node_modules to it; his own group is given."""
+    modules = own(root / "app" / "node_modules")
+    modules.chmod(0o750)
+    app = msgspec.structs.replace(Credentials.of_user(APP), name="backup", known=True)
+    given = {}
+    for group in ("games", "backup"):
+        os.chown(modules, app.uid, grp.getgrnam(group).gr_gid)
+        found = walls("shop", Config(app=AppTable(command=("sleep",), directory=root / "app")), app=app)
+        given[group] = ("SupplementaryGroups=" in found.dropins[0].text, found.weaknesses)
+    assert given["games"] == (True, ())
+    assert given["backup"][0] is False
+    assert "not given the group backup" in given["backup"][1][0]

@@ -13,7 +13,7 @@ from wolverined.errors import WolverineError
 from wolverined.heal.trial.bound import Bound, decode
 from wolverined.linux.credentials import Credentials
 from wolverined.prepare.dependencies import on_the_way
-from wolverined.prepare.trial import DYNAMIC_UIDS, Settings, drop_in, impossible, narrowed, passwd_of, path_in
+from wolverined.prepare.trial import DYNAMIC_UIDS, Settings, drop_in, impossible, may_have, narrowed, passwd_of, path_in
 
 APP = Credentials(uid=1000, gid=1000, name="shop", home="/home/shop", shell="/bin/bash")
 KEYS = {
@@ -136,6 +136,35 @@ def test_a_directory_of_its_own_has_a_trial(directory: str) -> None:
 def test_a_program_brings_its_own_place_never_a_whole_home(path: str, bound: list[str]) -> None:
     """A home holds keys; a version manager may need all of its own tree."""
     assert narrowed(path, home="/home/u", directory="/home/u/app") == bound
+
+
+@pytest.mark.parametrize(
+    ("gid", "name", "has"),
+    [
+        (990, "shop", True),  # its own
+        (1000, "alice", True),
+        (59999, "deploy", True),
+        (1_400_000_513, "domain users", True),
+        (33, "www-data", False),
+        (111, "ssl-cert", False),
+        (999, "a package's of tomorrow", False),
+        (61184, "a dynamic user's", False),
+        (65534, "nogroup", False),
+        (1001, "docker", False),
+        (1002, "incus-admin", False),
+        (1003, "wolverine-admin", False),
+        (0, "root", False),
+    ],
+)
+def test_a_trial_has_the_apps_own_group_and_those_of_people(gid: int, name: str, has: bool) -> None:
+    """No group of a package, known or not: an app's user in one could hand it to every candidate by a chgrp."""
+    assert may_have(gid, name, own=990) is has
+
+
+@pytest.mark.parametrize("name", ["root", "adm", "disk", "shadow", "backup", "libvirt", "systemd-journal", "wolverine"])
+def test_no_trial_has_a_powerful_group(name: str) -> None:
+    """Not even when it is the app's own."""
+    assert not may_have(990, name, own=990)
 
 
 def test_every_user_that_a_trial_may_be_is_called_as_the_app_is() -> None:

@@ -49,13 +49,15 @@ MANAGERS = (
     ".pyenv", ".rbenv", ".rvm", ".sdkman", ".volta",
 )  # fmt: skip
 """Version managers' trees in a home: a program in one may need all of it."""
+PEOPLES_GIDS = (range(1000, 60000), range(65536, 2**32 - 1))
+"""Groups of people, which an administrator or a directory service made: not those of packages (Debian policy 9.2.2)."""
 POWERFUL = frozenset(
     {
-        "adm", "disk", "docker", "kmem", "lxd", "root", "shadow", "staff", "sudo", "systemd-journal", "wheel",
-        "wolverine", "wolverine-admin", "wolverine-spool", "wolverine-view",
+        "adm", "backup", "disk", "docker", "incus", "incus-admin", "kmem", "kvm", "libvirt", "libvirt-qemu", "lxd",
+        "operator", "podman", "root", "shadow", "ssl-cert", "staff", "sudo", "systemd-journal", "tty", "wheel",
     }
 )  # fmt: skip
-"""Groups that a trial is never given, though the app's user may have them."""
+"""Never given, though they be an app's own, or somebody have made them among those of people."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -294,10 +296,27 @@ class _Search:
             )
 
     def _known(self) -> Sequence[int]:
-        return [gid for gid in sorted(self._app.groups()) if gid and _group_name(gid) not in POWERFUL]
+        return [gid for gid in sorted(self._app.groups()) if may_have(gid, _group_name(gid), own=self._app.gid)]
 
     def _allowed(self) -> tuple[int, ...]:
         return tuple(gid for gid in self._known() if gid in self._groups)
+
+
+def may_have(gid: int, name: str, *, own: int) -> bool:
+    """Whether a trial may be given a group of the app's user (pure).
+
+    His own group, and those of people. What else he is in is a package's, and opens what that package keeps: keys
+    below /etc, databases, sockets; nobody can list them all. Whoever is in one can give it to a directory of
+    dependencies, and the trial would have it everywhere.
+
+    Args:
+        gid: The group.
+        name: What it is called.
+        own: The primary group of the app's user.
+    """
+    if gid == 0 or name in POWERFUL or name.startswith("wolverine"):
+        return False
+    return gid == own or any(gid in gids for gids in PEOPLES_GIDS)
 
 
 def narrowed(path: str, *, home: str, directory: str) -> list[str]:
