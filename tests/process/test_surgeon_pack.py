@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from wolverined.errors import SandboxUnavailable, SurgeryAborted
 from wolverined.heal import whole
 from wolverined.heal.cargo import kept_back, read_whole
 from wolverined.heal.job import Job, Task
+from wolverined.heal.surgeon import pack
+from wolverined.heal.surgeon.steps import PackArgs
+from wolverined.heal.surgeon.tree import Tree
 from wolverined.heal.whole import Kind, Whole
 
 SECRET = b"API_KEY=sk-real-4711-Zq8\n"
@@ -110,6 +114,24 @@ async def test_a_source_that_is_too_much_is_refused_with_what_to_do(
     with pytest.raises(SurgeryAborted, match="too much to be copied") as told:
         await packed(tmp_path)
     assert "heal.trial.read_only" in told.value.hint
+
+
+def test_a_directory_without_end_is_left_at_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not listed to its end first, which would take the memory of as many names."""
+    plant(tmp_path, {f"f{number}": b"" for number in range(30)})
+    monkeypatch.setattr(pack, "MAX_WALKED", 10)
+    looked: list[str] = []
+    real = os.scandir
+
+    @contextlib.contextmanager
+    def scandir(fd: int) -> Iterator[Iterator[os.DirEntry[str]]]:
+        with real(fd) as found:
+            yield (entry for entry in found if not looked.append(entry.name))  # type: ignore[func-returns-value]
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with Tree(str(tmp_path)) as tree, pytest.raises(SurgeryAborted, match="more than 10 entries"):
+        pack.Pack(tree, PackArgs())
+    assert len(looked) == 11
 
 
 @in_loop

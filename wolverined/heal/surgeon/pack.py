@@ -89,17 +89,13 @@ class Pack:
             above = os.fstat(fd)
             if prefix and self._is_closed(prefix.rstrip("/"), above):
                 return
-            with os.scandir(fd) as found:
-                listed = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in found)
+            listed = self._listed(fd)
             if prefix and whole.is_dependency(prefix.rstrip("/").rsplit("/", 1)[-1], (name for name, _ in listed)):
                 self._lack(prefix.rstrip("/"), "a directory of dependencies that came after wolverine was started")
                 return
             if prefix:
                 yield Entry(path=prefix.rstrip("/"), kind=Kind.DIRECTORY, mode=stat.S_IMODE(above.st_mode))
             for name, is_directory in listed:
-                self._walked += 1
-                if self._walked > MAX_WALKED:
-                    raise SurgeryAborted(f"{self._tree.root} has more than {MAX_WALKED} entries", hint=_TOO_BIG_HINT)
                 path = prefix + name
                 if path in self._without or not is_utf8(name) or TEMPORARY.fullmatch(name):
                     continue
@@ -109,6 +105,17 @@ class Pack:
                     yield from self._below(fd, name, path, depth)
         finally:
             os.close(fd)
+
+    def _listed(self, fd: int) -> list[tuple[str, bool]]:
+        """The names in a directory, and which are directories; counted as they come, since it may have no end."""
+        listed = []
+        with os.scandir(fd) as found:
+            for entry in found:
+                self._walked += 1
+                if self._walked > MAX_WALKED:
+                    raise SurgeryAborted(f"{self._tree.root} has more than {MAX_WALKED} entries", hint=_TOO_BIG_HINT)
+                listed.append((entry.name, entry.is_dir(follow_symlinks=False)))
+        return sorted(listed)
 
     def _below(self, fd: int, name: str, path: str, depth: int) -> Iterator[Entry]:
         try:
