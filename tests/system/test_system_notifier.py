@@ -7,6 +7,7 @@ import json
 
 import pytest
 from support.lab import Machine
+from support.services import Service
 
 from wolverined.alerts import letter as letters
 from wolverined.alerts.letter import Letter, Receipt
@@ -87,3 +88,24 @@ def test_a_wrong_address_is_said_by_its_line_and_never_shown(listening: Machine)
     told = " ".join(str(entry.get("MESSAGE")) for entry in listening.journal())
     assert "hunter2" not in told
     assert "notify-urls, line 2" in told
+
+
+def test_a_human_hears_of_a_unit_that_failed_and_not_of_its_restarts(listening: Machine) -> None:
+    """A supervisor that was killed is back by itself; one whose configuration cannot be used is not: one letter."""
+    listening.write("/etc/wolverine/credentials/notify-urls", "http://127.0.0.1:8099/ops\n", 0o600)
+    fallen = Service(listening, "fallen", port=3000, tables="[heal]\npolicy = 'off'\n")
+    fallen.systemctl("start")
+    before = fallen.pid
+    listening.enter("kill", "-KILL", str(before))
+    listening.until(lambda: fallen.pid not in (0, before), within_s=20)
+    fallen.until_state("ready")
+    listening.write(fallen.file, fallen.text.replace("port = 3000", "port = 80"))
+    assert fallen.systemctl("restart", check=False).returncode != 0
+    listening.until("grep -q unit.failed /run/letters", within_s=20)
+    told = [json.loads(line) for line in listening.read("/run/letters").splitlines()]
+    [letter] = [one for one in told if one["event"] == "unit.failed"]
+    assert (letter["app"], letter["type"], letter["severity"]) == ("fallen", "human_needed", "critical")
+    assert "exit-code, exited 78: its configuration cannot be used" in letter["message"]
+    assert "journalctl -b -e -u wolverine@fallen.service" in letter["message"]
+    listening.until("! systemctl is-active wolverine-failure@fallen.service", within_s=10)
+    assert "wolverine-failure" not in listening.run("systemctl --failed --no-legend --plain", check=False).stdout

@@ -29,6 +29,7 @@ UNITS = (
     "wolverine-trial@.service",
     "wolverine-notifier.socket",
     "wolverine-notifier@.service",
+    "wolverine-failure@.service",
 )
 PACKAGED = ("/usr/lib/systemd/system", "/lib/systemd/system")
 HIDING = ("/etc/systemd/system", "/run/systemd/system")
