@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from pathlib import Path
+
+import pytest
 
 TOP = Path(__file__).resolve().parents[2]
 DEBIAN, UNITS = TOP / "debian", TOP / "systemd"
@@ -84,6 +87,72 @@ class Stage:
         """What was called, in order."""
         path = self.place / "calls"
         return path.read_text().splitlines() if path.exists() else []
+
+
+def test_an_upgrade_tells_of_each_instance_what_came_of_it(tmp_path: Path) -> None:
+    """One goes on, one refuses with its words and what to type; no application is restarted for that."""
+    stage = Stage(tmp_path, "wolverine@shop.service", "wolverine@orders.service")
+    stage.answers("shop", "echo 'wolverined 2 runs in the place of 1'")
+    stage.answers("orders", "echo 'error: the new program cannot take over: port is no number' >&2; exit 1")
+    said = stage.script("postinst", "configure", "0.1")
+    assert "shop goes on: wolverined 2 runs in the place of 1" in said
+    assert "orders REMAINS OF THE OLD VERSION" in said
+    assert "port is no number" in said
+    assert "systemctl reload wolverine@orders; wolverinectl reexec orders" in said
+    assert "systemctl restart wolverine@orders" in said
+    assert not any("restart" in call for call in stage.calls)
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_root_looks_before_the_new_version_does(tmp_path: Path) -> None:
+    """For each instance its facts are written first: the new version believes nothing else."""
+    stage = Stage(tmp_path, "wolverine@shop.service")
+    stage.answers("shop", "true")
+    stage.script("postinst", "configure", "0.1")
+    (asked,) = [call for call in stage.calls if call.startswith("wolverinectl reexec")]
+    assert stage.calls.index("prepare shop") < stage.calls.index(asked)
+
+
+def test_all_are_asked_before_any_is_waited_for(tmp_path: Path) -> None:
+    """Each of these answers only when the other has been asked, too."""
+    stage = Stage(tmp_path, "wolverine@a.service", "wolverine@b.service")
+    for one, other in ("ab", "ba"):
+        stage.answers(
+            one, f'touch "$STAGE/{one}-asked"; until [ -e "$STAGE/{other}-asked" ]; do sleep 0.05; done; echo ok'
+        )
+    said = stage.script("postinst", "configure", "0.1")
+    assert "a goes on: ok" in said
+    assert "b goes on: ok" in said
+
+
+def test_a_heal_under_way_is_said_and_not_waited_for(tmp_path: Path) -> None:
+    """The installer goes on at once when it hears that; the instance does it by itself when that is over."""
+    stage = Stage(tmp_path, "wolverine@shop.service")
+    stage.answers("shop", "echo 'waits: a heal of i1 is under way'; exec sleep 20")
+    before = time.monotonic()
+    said = stage.script("postinst", "configure", "0.1")
+    assert time.monotonic() - before < 15
+    assert "shop goes on with the new version as soon as it can: a heal of i1 is under way" in said
+    assert "journalctl -u wolverine@shop" in said
+    assert not any("restart" in call for call in stage.calls)
+
+
+@pytest.mark.parametrize(("again", "restarted"), [("exit 0", False), ("exit 5", True)])
+def test_only_who_cannot_be_asked_is_restarted(tmp_path: Path, again: str, restarted: bool) -> None:
+    """An answer that is lost is no reason: he is asked once more."""
+    stage = Stage(tmp_path, "wolverine@shop.service")
+    stage.answers("shop", "echo 'error: nobody listens' >&2; exit 5", again=again)
+    stage.script("postinst", "configure", "0.1")
+    assert ("deb-systemd-invoke try-restart wolverine@shop.service" in stage.calls) is restarted
+
+
+def test_a_first_installation_asks_nobody(tmp_path: Path) -> None:
+    """Without a version before, and in a machine without systemd, nothing of the kind is done."""
+    stage = Stage(tmp_path, "wolverine@shop.service")
+    assert stage.script("postinst", "configure") == ""
+    (tmp_path / "run/systemd/system").rmdir()
+    assert stage.script("postinst", "configure", "0.1") == ""
+    assert stage.calls == []
 
 
 def test_a_removal_that_comes_to_nothing_starts_again_what_it_stopped(tmp_path: Path) -> None:

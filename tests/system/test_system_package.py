@@ -162,10 +162,44 @@ def test_an_upgrade_keeps_the_application_running(running: Machine, deb: Path, t
     before = pids(running)
     said = upgrade(running, next_version(deb, tmp_path, version="0.1.99"))
     assert said.startswith("0\n"), said
-    assert "shop is asked to go on with the new version" in said
-    running.until("wolverinectl --json status shop | grep -q 0.1.99")
+    assert "shop goes on: wolverined 0.1.99 runs in the place of" in said
+    assert "0.1.99" in running.run("wolverinectl --json status shop").stdout
     assert pids(running) == before
     running.run("wolverinectl is-healthy shop; systemctl is-active wolverine@shop")
+
+
+def test_an_upgrade_says_who_stays_behind_and_what_has_come_into_force(
+    running: Machine, deb: Path, tmp_path: Path
+) -> None:
+    """A file that is wrong keeps the old program, with its words; one that is right and was edited is told."""
+    before = pids(running)
+    running.write("/etc/wolverine/shop.toml", CONFIG + "[nonsense]\nx = 1\n")
+    said = upgrade(running, next_version(deb, tmp_path / "a", version="0.1.100"))
+    assert said.startswith("0\n"), said
+    assert "shop REMAINS OF THE OLD VERSION" in said
+    assert "nonsense" in said
+    assert "systemctl restart wolverine@shop" in said
+    assert "0.1.99" in running.run("wolverinectl --json status shop").stdout
+    running.write("/etc/wolverine/shop.toml", CONFIG + "failures = 7\n")
+    said = upgrade(running, next_version(deb, tmp_path / "b", version="0.1.101"))
+    assert "is in force now: probe.failures 3 -> 7" in said
+    assert "0.1.101" in running.run("wolverinectl --json status shop").stdout
+    assert pids(running) == before
+
+
+def test_a_removal_that_is_given_up_starts_what_it_stopped(running: Machine) -> None:
+    """Also what was started by hand; a unit of another program that begins with our name is never touched."""
+    running.write("/run/systemd/system/wolverine-else.service", "[Service]\nExecStart=/usr/bin/sleep infinity\n")
+    running.write("/run/systemd/system/wolverine-else.service.d/more.conf", "[Service]\nNice=1\n")
+    running.run("systemctl daemon-reload; systemctl start wolverine-else.service; systemctl disable wolverine@shop")
+    script = "/var/lib/dpkg/info/wolverined.prerm"
+    running.run(f"cp {script} /root/prerm; echo 'exit 3' >>{script}")
+    said = running.run(f"{APT} remove -y wolverined 2>&1", check=False, timeout_s=120)
+    running.run(f"cp /root/prerm {script}; systemctl enable wolverine@shop")
+    assert said.returncode != 0
+    assert "starting again what was stopped" in said.stdout
+    running.until("wolverinectl is-healthy shop")
+    running.run("dpkg --configure -a; systemctl is-active wolverine-else.service")
 
 
 def test_removing_stops_what_runs_and_keeps_state(running: Machine) -> None:
@@ -173,6 +207,9 @@ def test_removing_stops_what_runs_and_keeps_state(running: Machine) -> None:
     application = running.run("find /srv/shop -type f -exec sha256sum {} +").stdout
     running.run("systemctl start wolverine-notifier.socket")
     running.run(f"{APT} remove -y wolverined", timeout_s=120)
+    running.run("systemctl is-active wolverine-else.service; test -e /run/systemd/system/wolverine-else.service.d")
+    running.run("systemctl stop wolverine-else.service; rm -r /run/systemd/system/wolverine-else.service*")
+    running.run("systemctl daemon-reload")
     assert running.run("pgrep -u wolverine,shop", check=False).stdout == ""
     units = running.run("systemctl list-units --all --plain --no-legend 'wolverine*'").stdout
     assert "loaded" not in units
