@@ -99,6 +99,10 @@ class World:
         """The text of the adviser's drop-in."""
         return (self.places.units / f"wolverine-adviser@{name}.service.d" / "50-wolverine.conf").read_text()
 
+    def tree(self) -> dict[str, str]:
+        """Every drop-in."""
+        return {str(file): file.read_text() for file in self.places.units.rglob("*") if file.is_file()}
+
     @property
     def copy(self) -> Path:
         """Where the copy of the environment file lies."""
@@ -325,6 +329,59 @@ def test_an_environment_file_of_the_apps_is_read_with_the_apps_rights(world: Wor
     world.config(f'environment_file = "{env}"\n')
     assert "app.environment_file" in world.prepare().refused or str(env) in world.prepare().refused
     assert not world.copy.exists()
+
+
+def test_a_reload_gives_the_app_of_one_user_nothing_of_another_s(world: World) -> None:
+    """The supervisor that runs takes no other user: so nothing is laid down for him, until it is started again."""
+    theirs = world.own(world.root / "srv" / "other", OTHER, 0o755)
+    world.file(theirs / "server", "#!/bin/sh\n", OTHER, 0o755)
+    world.file(theirs / "env", "TOKEN=theirs\n", OTHER)
+    world.file(world.app / "env", "TOKEN=ours\n")
+    world.config(f'environment_file = "{world.app}/env"\n')
+    world.prepare()
+    walls = world.tree()
+    world.config(f'environment_file = "{theirs}/env"\n', directory=theirs)
+    for _ in range(2):
+        told = prepare("shop", world.places, starts=False)
+        assert f"app.user is now '{OTHER}', and '{APP}' is in force" in told.refused
+        assert world.copy.read_text() == "TOKEN=ours\n"
+        assert world.tree() == walls
+    world.config(f'nonsense = 1\nenvironment_file = "{theirs}/env"\n', directory=theirs)
+    assert "nonsense" in prepare("shop", world.places, starts=False).refused
+    world.config(f'environment_file = "{theirs}/env"\n', directory=theirs)
+    assert "is in force" in prepare("shop", world.places, starts=False).refused
+    world.config(f'environment_file = "{world.app}/env"\n')
+    told = prepare("shop", world.places, starts=False)
+    assert (told.refused, told.user) == ("", APP)
+    world.config(f'environment_file = "{theirs}/env"\n', directory=theirs)
+    assert world.prepare().user == OTHER
+    assert world.copy.read_text() == "TOKEN=theirs\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "starts"),
+    [
+        ({"SYSTEMD_EXEC_PID": "ours"}, True),
+        ({"SYSTEMD_EXEC_PID": "ours", "MAINPID": "4711"}, False),
+        ({"SYSTEMD_EXEC_PID": "1"}, False),
+        ({}, False),
+    ],
+)
+def test_only_before_a_start_another_user_is_prepared(
+    world: World, monkeypatch: pytest.MonkeyPatch, said: dict[str, str], starts: bool
+) -> None:
+    """Not by ExecReload=, nor by hand or by an upgrade, below whatever unit that runs."""
+    theirs = world.own(world.root / "srv" / "other", OTHER, 0o755)
+    world.file(theirs / "server", "#!/bin/sh\n", OTHER, 0o755)
+    world.prepare()
+    world.config(directory=theirs)
+    for name in ("SYSTEMD_EXEC_PID", "MAINPID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in said.items():
+        monkeypatch.setenv(name, str(os.getpid()) if value == "ours" else value)
+    assert main(["shop"], places=world.places) == 0
+    told = facts.read("shop", prepared=world.places.prepared)
+    assert (told.refused == "", told.user) == (starts, OTHER if starts else APP)
 
 
 # -- the adviser

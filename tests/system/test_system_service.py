@@ -66,6 +66,24 @@ def test_a_reload_with_a_bad_file_fails_with_the_words_and_changes_nothing(shop:
     assert shop.status()["pid"] == pid
 
 
+def test_another_user_is_refused_by_a_reload_and_taken_by_a_start(machine: Machine) -> None:
+    """What is another user's does not reach the app that runs; and a start forgets who was in force."""
+    moved, heir = Service(machine, "moved", port=3005, tables=QUICK), Service(machine, "heir", port=3006)
+    for one in (moved, heir):
+        machine.write(f"{one.directory}/env", f"WHOSE={one.name}\n", owner=one.user)
+    of_moved = f'port = 3005\nenvironment_file = "{moved.directory}/env"'
+    machine.write(moved.file, moved.text.replace("port = 3005", of_moved))
+    moved.systemctl("start")
+    machine.write(moved.file, moved.text.replace("port = 3005", of_moved).replace(moved.directory, heir.directory))
+    assert moved.systemctl("reload", check=False).returncode != 0
+    assert any(f"app.user is now '{heir.user}', and '{moved.user}' is in force" in line for line in moved.said())
+    assert machine.read("/run/wolverine-prepared/moved/environment") == "WHOSE=moved\n"
+    moved.systemctl("restart")
+    assert machine.read("/run/wolverine-prepared/moved/environment") == "WHOSE=heir\n"
+    assert heir.run("answer = os.getuid()") == str(heir.uid)  # its directory has the socket now
+    moved.systemctl("stop")
+
+
 def test_a_loop_that_stands_still_is_aborted_and_started_anew(shop: Service) -> None:
     """Within the watchdog's period and half a second, with its stack in the journal and nothing left of before."""
     shop.until_state("ready")

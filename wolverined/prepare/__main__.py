@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None, *, places: Places | None = None) -> 
 def _prepare(name: str, places: Places | None) -> int:
     from wolverined.prepare.prepare import Places, prepare  # noqa: PLC0415 - see above
 
-    told = prepare(name, places or Places())
+    told = prepare(name, places or Places(), starts=_starts())
     if told.refused:
         _say(told.refused)
     return 0
@@ -73,6 +73,11 @@ def _prepare(name: str, places: Places | None) -> int:
 def _runs() -> bool:
     """Whether PID 1 asks for the sake of a supervisor that runs (ExecReload=), and not before its start."""
     return "MAINPID" in os.environ
+
+
+def _starts() -> bool:
+    """Whether PID 1 runs this very process before the start of a supervisor; by hand, one may run already."""
+    return os.environ.get("SYSTEMD_EXEC_PID") == str(os.getpid()) and not _runs()
 
 
 def _words(error: Exception) -> str:

@@ -19,7 +19,7 @@ import msgspec
 
 from wolverined.config import ai, facts
 from wolverined.config.facts import Facts
-from wolverined.errors import WolverineError
+from wolverined.errors import ConfigError, WolverineError
 from wolverined.linux.credentials import Credentials, group_id
 from wolverined.prepare import trial
 from wolverined.prepare.adviser import adviser_walls, model_of
@@ -39,8 +39,13 @@ class Places(msgspec.Struct, frozen=True, kw_only=True):
     spool_group: str = "wolverine-spool"
 
 
-def prepare(name: str, places: Places) -> Facts:
+def prepare(name: str, places: Places, *, starts: bool = True) -> Facts:
     """Do all of it for `name`; give what was left for the supervisor.
+
+    Args:
+        name: The application.
+        places: Where everything lies.
+        starts: Whether its supervisor is started next; else one may run, with what was prepared before in force.
 
     Raises:
         OSError: It cannot be looked at now, or not even the facts can be left.
@@ -51,6 +56,8 @@ def prepare(name: str, places: Places) -> Facts:
     _make_directory(facts.directory_of(name, prepared=places.prepared), uid=0, gid=own.gid, mode=0o750)
     copy = facts.environment_of(name, prepared=places.prepared)
     seen = look(places.etc / f"{name}.toml", environment=copy, own=places.own)
+    if not starts:
+        seen = _beside_what_runs(seen, _user_in_force(name, places))
     told = seen.facts if seen.config is None else _beside(name, seen, places, own)
     if seen.config is not None:
         # A refused configuration leaves the copy: one that is in force may still need it.
@@ -60,6 +67,29 @@ def prepare(name: str, places: Places) -> Facts:
             facts.replace(copy, seen.environment, group=own.gid)
     facts.write(name, told, prepared=places.prepared, group=own.gid)
     return told
+
+
+def _user_in_force(name: str, places: Places) -> str:
+    """As whom the app was last prepared to run; "" when that is not known."""
+    try:
+        return facts.read(name, prepared=places.prepared).user
+    except ConfigError:
+        return ""
+
+
+def _beside_what_runs(seen: Seen, user: str) -> Seen:
+    """Refuse what a supervisor that runs will not take, before the app of one user is given what is another's.
+
+    The user in force stays in facts that refuse something: the next reload is measured by it, too.
+    """
+    new = seen.facts.user
+    if seen.config is None or not user or new == user:
+        return msgspec.structs.replace(seen, facts=msgspec.structs.replace(seen.facts, user=new or user))
+    words = ConfigError(
+        f"app.user is now {new!r}, and {user!r} is in force",
+        hint="stop wolverined and start it again: the user of the app does not change while it runs",
+    )
+    return Seen(facts=Facts(refused=str(words), user=user, config_digest=seen.facts.config_digest))
 
 
 def forget(name: str, places: Places) -> None:
