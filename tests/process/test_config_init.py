@@ -156,7 +156,7 @@ def test_nothing_recognised_is_said_with_what_was_looked_for(place: Place) -> No
     assert (printed.code, "template" in printed.out, "Procfile" in printed.err) == (0, True, True)
 
 
-@pytest.mark.parametrize("name", ["../x", "a/b", "", ".x", "x" * 65, "a b", "a\nb"])
+@pytest.mark.parametrize("name", ["default", "../x", "a/b", "", ".x", "x" * 65, "a b", "a\nb"])
 def test_names_that_are_no_names(place: Place, name: str) -> None:
     """The name becomes part of paths, so it is checked before anything else."""
     ran = ctl("init", name, "--directory", str(place.directory), "--print")

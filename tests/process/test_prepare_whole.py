@@ -671,6 +671,19 @@ def test_a_unit_for_what_is_no_name_is_not_started_for_ever(world: World, monkey
     assert list(world.places.prepared.iterdir()) == []
 
 
+def test_no_application_is_called_as_the_file_of_all_is(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """ai/default.toml would be its own, and everybody's; under systemd the daemon has the word, as with any name."""
+    world.config(name="default")
+    assert main(["default"], places=world.places) == 2
+    assert "ai/default.toml is for all" in capsys.readouterr().err
+    monkeypatch.setenv("INVOCATION_ID", "0" * 32)
+    assert main(["default"], places=world.places) == 0
+    assert list(world.places.prepared.iterdir()) == []
+    assert main(["--remove", "default"], places=world.places) == 0
+
+
 def test_the_command_forgets(world: World) -> None:
     """As the package does when an application is purged."""
     assert main(["shop"], places=world.places) == 0

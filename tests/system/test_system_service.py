@@ -51,6 +51,8 @@ def test_a_configuration_that_cannot_be_used_is_said_once(machine: Machine) -> N
     said = [line for line in wrong.said() if f"{wrong.file}:" in line]
     assert any("app.port 80 is privileged" in line for line in said)
     assert any("unknown key 'speed'" in line for line in said)
+    for socket in ("adviser@wrong", "trial@wrong:baseline", "trial@wrong:candidate"):  # nobody is left who may connect
+        machine.until(f"! systemctl is-active wolverine-{socket}.socket", within_s=10)
 
 
 def test_a_reload_with_a_bad_file_fails_with_the_words_and_changes_nothing(shop: Service) -> None:

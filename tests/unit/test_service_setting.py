@@ -71,11 +71,11 @@ def test_a_service_is_never_root(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.hint == "systemctl start wolverine@shop"
 
 
-@pytest.mark.parametrize("name", ["", "../x", "a/b", "-x", "a:b", "x" * 64])
+@pytest.mark.parametrize("name", ["", "../x", "a/b", "-x", "a:b", "x" * 64, "default"])
 def test_a_name_that_is_no_name_of_an_application_is_refused(
     name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It becomes part of paths. 78 keeps PID 1 from another start, which would mend nothing."""
+    """It becomes part of paths, ai/default.toml among them. 78 keeps PID 1 from a start, which would mend nothing."""
     with pytest.raises(UsageError):
         service(SimpleNamespace(name=name))
     monkeypatch.setattr(faulthandler, "enable", lambda: None)  # it wants a real stderr, and would keep it

@@ -19,9 +19,9 @@ def config(invocation: Invocation) -> int:
 
 def init(invocation: Invocation) -> int:
     """`init NAME`."""
-    from wolverined.linux.runtime import check_name
+    from wolverined.linux.runtime import check_name, check_service_name
 
-    check_name(invocation.args.name)
+    (check_name if invocation.args.output else check_service_name)(invocation.args.name)
     from wolverined.cli.enrol import advise
     from wolverined.config.init import main
 

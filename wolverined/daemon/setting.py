@@ -29,7 +29,7 @@ from wolverined.linux.credentials import Credentials, may_change_user
 from wolverined.linux.hierarchy import open_hierarchy
 from wolverined.linux.leaf import Hierarchy
 from wolverined.linux.memory import hide_memory
-from wolverined.linux.runtime import RUN, STATE, check_name, make_private_dir, runtime_dir, state_dir
+from wolverined.linux.runtime import RUN, STATE, check_service_name, make_private_dir, runtime_dir, state_dir
 from wolverined.linux.unit import open_unit
 
 KEYS = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
@@ -143,9 +143,9 @@ def service(args: SimpleNamespace) -> Setting:
     """The setting of `wolverined service`.
 
     Raises:
-        UsageError: The name is not fit for a path, or we are root.
+        UsageError: The name is not fit for an application, or we are root.
     """
-    name = check_name(args.name)
+    name = check_service_name(args.name)
     if os.geteuid() == 0:
         raise UsageError("wolverined service is never root", hint=f"systemctl start wolverine@{name}")
     environ = dict(os.environ)

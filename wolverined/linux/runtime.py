@@ -19,6 +19,7 @@ STATE = Path("/var/lib/wolverine")
 
 _LOOK = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _NO_NEW_FILE = {errno.EROFS, errno.ENOSPC, errno.EDQUOT}
+_OF_ALL = "default"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")  # more does not fit into the address of a trial's socket
 
 
@@ -32,6 +33,21 @@ def check_name(name: str) -> str:
         raise UsageError(
             f"{name!r} cannot be the name of an application",
             hint="use letters, digits, '.', '_' and '-', at most 63, and start with a letter or a digit",
+        )
+    return name
+
+
+def check_service_name(name: str) -> str:
+    """The name of an application under systemd, where some names mean something else already; returned when it is fit.
+
+    Raises:
+        UsageError: It is not.
+    """
+    if check_name(name) == _OF_ALL:
+        raise UsageError(
+            f"{_OF_ALL!r} cannot be the name of an application under systemd: "
+            f"/etc/wolverine/ai/{_OF_ALL}.toml is for all of them",
+            hint="give it another name",
         )
     return name
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from wolverined.errors import AccessDenied, UsageError, WolverineError
 from wolverined.lean import be_lean
-from wolverined.linux.runtime import check_name
+from wolverined.linux.runtime import check_name, check_service_name
 
 if TYPE_CHECKING:
     from wolverined.prepare.prepare import Places
@@ -47,6 +47,7 @@ def main(argv: Sequence[str] | None = None, *, places: Places | None = None) -> 
             return 0
         if words != [name]:
             raise UsageError(_USAGE)
+        check_service_name(name)
     except WolverineError as error:
         _say(str(error))
         return 0 if os.environ.get("INVOCATION_ID") else error.exit_code  # set in units, where the daemon says it, too
