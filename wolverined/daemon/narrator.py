@@ -30,6 +30,17 @@ from wolverined.supervise.bell import Bell
 _FOR_WHO_ASKS = frozenset({"audit.change"})  # what it led to is told anyway
 
 
+class _Sink:
+    """The end of the structlog chain: hands rendered lines to the console's thread."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def info(self, line: str) -> None:
+        """Queue one rendered event."""
+        self._console.put(line, event=True)
+
+
 class HandedNarrator(msgspec.Struct, frozen=True, kw_only=True):
     """What could not be told yet: to a journal, or to a terminal."""
 
@@ -80,10 +91,22 @@ class Narrator:
         self._renderer = Renderer(colour=wants_colour(out, environ), unicode=has_unicode(out))
         self._as_json = as_json
         self._unsaid = frozenset() if verbose else _FOR_WHO_ASKS
+        self._log = self._logger() if as_json and self._outbox is None else None
         self._last_event = store.events.newest
         self._bell = Bell()
         self.overheard: Callable[[Event], None] | None = None
         """Hears every event after it was told."""
+
+    def _logger(self) -> Any:
+        """Structured lines for programs; a person's are rendered by ourselves, a megabyte cheaper."""
+        import structlog  # noqa: PLC0415 - see above
+
+        return structlog.wrap_logger(
+            _Sink(self._console),
+            processors=[structlog.processors.JSONRenderer()],
+            wrapper_class=structlog.BoundLogger,
+            cache_logger_on_first_use=True,
+        )
 
     def tell(
         self,
@@ -114,8 +137,10 @@ class Narrator:
         elif event.name not in self._unsaid:
             known = {"name": event.name, "at": event.at, "severity": event.severity}
             about = {"incident": event.incident, "repair": event.repair, "generation": event.generation}
-            told = {"event": event.message, **known, **about}
-            self._console.put(json.dumps(told) if self._as_json else self._renderer(told), event=True)
+            if self._log is not None:
+                self._log.info(event.message, **known, **about)
+            else:
+                self._console.put(self._renderer({"event": event.message, **known, **about}), event=True)
 
     def line(self, line: LogLine) -> None:
         """Tell one line of the app; it is not redacted, for it is the app's own output."""
