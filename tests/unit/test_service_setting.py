@@ -14,6 +14,7 @@ import pytest
 from wolverined.config import facts as facts_module
 from wolverined.config.facts import Facts, digest_of, write
 from wolverined.config.schema import AppTable, Config, HealTable
+from wolverined.daemon import serve
 from wolverined.daemon import setting as module
 from wolverined.daemon.inforce import InForce
 from wolverined.daemon.serve import main
@@ -195,6 +196,26 @@ def test_without_what_root_saw_it_rests_and_does_not_end_with_78(
     assert main(SimpleNamespace(command="service", name="shop")) == 1
     assert rests == [1.0]
     assert "wolverine@shop" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("lived_s", "rests_s"), [(0.0, 1.0), (0.25, 0.75), (3600.0, 0.0)])
+def test_whatever_ends_it_at_its_start_it_is_not_started_many_times_a_second(
+    machine: Machine, lived_s: float, rests_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also by an error that nobody foresaw; one that lived is back at once."""
+    now, rests = [100.0], list[float]()
+
+    def broken(_: object) -> None:
+        now[0] += lived_s
+        raise OSError("no such luck")
+
+    monkeypatch.setattr(faulthandler, "enable", lambda: None)  # it wants a real stderr, and would keep it
+    monkeypatch.setattr(serve, "InForce", broken)
+    monkeypatch.setattr(serve, "time", SimpleNamespace(sleep=rests.append, monotonic=lambda: now[0]))
+    with pytest.raises(OSError, match="no such luck"):
+        main(SimpleNamespace(command="service", name="shop"))
+    assert rests == [rests_s]
+    assert machine.file.exists()
 
 
 def test_what_reload_changes_is_told_and_in_force(machine: Machine) -> None:

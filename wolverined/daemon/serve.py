@@ -67,7 +67,7 @@ def main(args: SimpleNamespace) -> int:
     """Run the daemon; gives the exit code."""
     faulthandler.enable()
     ownsource.keep()
-    inherited = None
+    inherited, began = None, time.monotonic()
     try:
         inherited = _inherited(hide=args.command != "service")
         setting = service(args) if args.command == "service" else terminal(args)
@@ -82,6 +82,10 @@ def main(args: SimpleNamespace) -> int:
         if args.command == "service" and inherited is None and error.exit_code != ConfigError.exit_code:
             time.sleep(REST_S)
         return error.exit_code
+    except Exception:
+        if args.command == "service" and inherited is None:  # at once when it lived: an app that was fine waits for it
+            time.sleep(max(0.0, REST_S - (time.monotonic() - began)))
+        raise
 
 
 def _inherited(*, hide: bool) -> Inherited | None:

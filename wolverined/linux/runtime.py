@@ -189,15 +189,14 @@ def lock_state(state_dir: Path, name: str) -> int:
 
     Raises:
         Conflict: Another supervisor has it.
-        OSError: It cannot be claimed.
+        AccessDenied: It cannot be claimed.
     """
+    path = state_dir / "supervisor.lock"
     try:
-        fd = os.open(state_dir / "supervisor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fd = _open_lock(path)
     except OSError as error:
-        if error.errno not in _NO_NEW_FILE:
-            raise
-        # A disk that is full or read-only keeps no app from being supervised: the directory itself is locked.
-        fd = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        hint = f"it is a file of wolverined's own: rm -r {path}, and see that {state_dir} belongs to wolverined's user"
+        raise AccessDenied(f"cannot open {path}: {error.strerror}", hint=hint) from error
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -205,7 +204,21 @@ def lock_state(state_dir: Path, name: str) -> int:
         raise Conflict(
             f"another supervisor of {name} is running", hint="stop it first, or give this one another name"
         ) from error
+    except OSError as error:
+        os.close(fd)
+        hint = f"a file system that knows no locks? name another directory than {state_dir}"
+        raise AccessDenied(f"cannot lock {path}: {error.strerror}", hint=hint) from error
     return fd
+
+
+def _open_lock(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        if error.errno not in _NO_NEW_FILE:
+            raise
+        # A disk that is full or read-only keeps no app from being supervised: the directory itself is locked.
+        return os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def _passable(path: Path) -> bool:
