@@ -55,6 +55,21 @@ def test_a_configuration_that_cannot_be_used_is_said_once(machine: Machine) -> N
         machine.until(f"! systemctl is-active wolverine-{socket}.socket", within_s=10)
 
 
+def test_a_preparation_that_fails_is_tried_again_until_it_does_not(machine: Machine) -> None:
+    """What may pass is no word about the configuration; nobody is woken for it, and not many times a second."""
+    late = Service(machine, "late", port=3007, tables=QUICK)
+    machine.write("/run/wolverine-prepared/late", "in the way\n")
+    began = time.monotonic()
+    assert late.systemctl("start", check=False).returncode != 0
+    machine.until(lambda: int(late.show("NRestarts")["NRestarts"]) >= 2, within_s=30)
+    assert time.monotonic() - began >= 2
+    assert any("late could not be prepared: " in line and "tried again" in line for line in late.said())
+    machine.run("rm /run/wolverine-prepared/late")
+    late.until_state("ready")
+    assert machine.journal("wolverine-failure@late.service") == []
+    late.systemctl("stop")
+
+
 def test_a_reload_with_a_bad_file_fails_with_the_words_and_changes_nothing(shop: Service) -> None:
     """A good one is in force when `systemctl reload` returns; the app goes on running in both cases."""
     pid = shop.status()["pid"]
