@@ -413,9 +413,7 @@ read_only = ["/srv/models of all"]
     apps.until("! systemctl is-active wolverine-trial@odd:candidate.socket")
 
 
-@pytest.mark.parametrize(
-    ("above", "name"), [(NODE_TOP, "node_modules"), (NODE_TOP, "data/model.bin"), (NODE_HOME, ".nvm")]
-)
+@pytest.mark.parametrize(("above", "name"), [(NODE_TOP, "node_modules"), (NODE_HOME, ".nvm")])
 @in_loop
 async def test_what_became_a_link_is_not_shown(apps: Machine, above: str, name: str) -> None:
     """PID 1 follows it with root's rights, whatever it is called and wherever it stands; a trial refuses to begin."""
@@ -428,6 +426,37 @@ async def test_what_became_a_link_is_not_shown(apps: Machine, above: str, name: 
         apps.run(f"cd {above}; rm {name}; mv kept {name}")
     async with trial(apps) as client:
         assert "node_modules" in (await client.stand(NODE_TOP)).bound
+
+
+RELEASES = """[app]
+command = ["sleep", "1000"]
+directory = "/srv/deploy/current"
+[heal]
+policy = "off"
+"""
+
+
+@in_loop
+async def test_a_deploy_by_link_needs_no_new_preparation(apps: Machine) -> None:
+    """The next release is shown as the one before was; where only root can go it is refused."""
+    apps.run(
+        "mkdir -p /srv/deploy/releases/7/node_modules/x /srv/deploy/releases/8/node_modules/x"
+        " /root/private/app/node_modules;"
+        " cd /srv/deploy; ln -s releases/7 current; chown -hR shop:shop /srv/deploy"
+    )
+    apps.write("/etc/wolverine/deploy.toml", RELEASES)
+    apps.run("systemctl start --no-block wolverine@deploy")
+    apps.until("systemctl is-active wolverine-trial@deploy:candidate.socket && wolverinectl status deploy")
+    assert json.loads(apps.read("/run/wolverine-prepared/deploy/facts.json"))["trial"] == ""
+    for release in ("7", "8"):
+        apps.run(f"ln -sfn releases/{release} /srv/deploy/current")
+        async with trial(apps, name="deploy") as client:
+            assert await client.stand("/srv/deploy/current") == Standing(whole=True, bound=("node_modules",))
+    apps.run("ln -sfn /root/private/app /srv/deploy/current")
+    async with trial(apps, name="deploy") as client:
+        with pytest.raises(SandboxUnavailable):
+            await client.stand("/srv/deploy/current")
+    apps.run("systemctl stop wolverine@deploy")
 
 
 def test_only_the_supervisor_may_connect(apps: Machine) -> None:
