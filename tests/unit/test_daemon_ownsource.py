@@ -17,7 +17,7 @@ from wolverined.daemon import ownsource
 
 ROOT = Path(wolverined.__file__).parent
 ROOMS = ("daemon", "supervise", "sense", "control", "linux", "store", "config", "alerts", "traces", "redact")
-CHILDREN = ("alerts/notifier/", "linux/ports.py")
+CHILDREN = ("alerts/notifier/", "alerts/failure.py", "linux/ports.py")
 """Programs of their own, which are of one version for as long as they run: their imports are their own business."""
 
 AT_START = {
@@ -27,6 +27,7 @@ AT_START = {
     "wolverined.linux.group": "opened before the app is started",
     "psutil": "its first look at all processes is before the app's start",
     "sdnotify": "the first thing that is made",
+    "structlog": "made with the narrator, where JSON is asked for",
 }
 """What functions import before an app is started, and why that is so."""
 
