@@ -194,7 +194,6 @@ def test_nothing_told_is_no_trace() -> None:
         {"path": 7},
         {"path": "items"},
         {"path": ""},
-        {"statusCode": None},
         {"statusCode": "500"},
         {"statusCode": True},
         {"statusCode": 500.5},
@@ -221,9 +220,11 @@ def test_a_report_with_a_wrong_field_is_none(fields: dict[str, Any]) -> None:
     assert told(**fields) is None or fields == {"method": ""}
 
 
-def test_a_method_may_be_left_out() -> None:
-    """It is GET then."""
-    assert error(method=None).request.method == "GET"
+def test_a_path_and_a_message_are_enough() -> None:
+    """Whoever tells an error means a GET that was answered with 500."""
+    seen = read_route_error(b'{"type": "route_error", "path": "/nightly", "message": "the import failed"}')
+    assert seen is not None
+    assert (seen.route, seen.status, seen.chain[0].message) == ("GET /nightly", 500, "the import failed")
 
 
 def test_everything_is_bounded_and_without_controls() -> None:

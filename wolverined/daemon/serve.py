@@ -21,6 +21,7 @@ from wolverined.control.access import Access, machine_groups
 from wolverined.control.listener import adopt
 from wolverined.control.server import SOCKET_NAME, Server
 from wolverined.daemon import standing
+from wolverined.daemon.caught import Caught
 from wolverined.daemon.desk import Desk
 from wolverined.daemon.faults import Faults
 from wolverined.daemon.hints import Hints
@@ -213,6 +214,7 @@ class _Composition:
             self._place.app / "report.sock",
             app_uid=self._credentials.uid,
             on_crash=self._listener.crash_report,
+            on_report=self._listener.report,
             generation=lambda: self._listener.generation,
         )
         if self._handed is not None and self._handed.reports is not None:
@@ -248,6 +250,25 @@ class _Composition:
         )
         stack.push_async_callback(self._desk.close)
         self._listener.desk, self._listener.dispatcher = self._desk, self._dispatcher
+        self._build_monitor(stack)
+
+    def _build_monitor(self, stack: contextlib.AsyncExitStack) -> None:
+        """Who hears what the living app tells of itself."""
+        listener, ring = self._listener, self._supervisor.ring
+        caught = listener.caught = Caught(
+            rules=lambda: self._force.config.errors,
+            incidents=lambda: self._store.incidents,
+            take=listener.take,
+            tell_heal=listener.tell_heal,
+            healing=lambda: bool(self._desk.current),
+            app_root=lambda: str(self._force.config.app.directory),
+            redactor=lambda: self._secrets.redactor,
+            tail=ring.tail,
+            generation=lambda: listener.generation,
+            wall=self._clock.wall,
+        )
+        self._dispatcher.equip = caught.equip
+        stack.callback(caught.close)
 
     async def _build_control(self, stack: contextlib.AsyncExitStack) -> None:
         setting = self._setting

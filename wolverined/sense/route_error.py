@@ -59,7 +59,7 @@ class _Asked(msgspec.Struct, frozen=True):
 
 class _RouteError(msgspec.Struct, frozen=True):
     path: str
-    statusCode: int  # noqa: N815  the protocol's word
+    statusCode: int = SERVER_ERROR  # noqa: N815  the protocol's word
     method: str | None = None
     message: str | None = None
     name: str | None = None

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: MIT
+"""What an application's requests say of it: how many there were, and which of them go well.
+
+A heal asks both of its trials some of those that went well, and takes an answer of the failing route for right
+when it is of a class that the route gave before. Bounded; the newest is kept.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from wolverined.model import Request
+from wolverined.sense.route_error import Requests, normalised
+
+MAX_ROUTES = 200
+SAMPLES = 4
+_HARMLESS = ("GET", "HEAD")
+
+
+class _Good(msgspec.Struct):
+    """The newest request of a route that went well, and the statuses that the route gave then."""
+
+    path: str
+    statuses: set[int]
+
+
+class Traffic:
+    """What was told since the application's supervisor was started."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.errors = 0
+        self.dropped = 0
+        self._good: dict[str, _Good] = {}
+
+    def take(self, told: Requests) -> None:
+        """Take one second into account."""
+        self.count += told.count
+        self.errors += told.errors
+        self.dropped += told.dropped
+        for one in told.sample:
+            route = f"{one.method} {normalised(one.path)}"
+            good = self._good.pop(route, None) or _Good(one.path, set())
+            good.path = one.path
+            good.statuses.add(one.status)
+            self._good[route] = good
+            if len(self._good) > MAX_ROUTES:
+                del self._good[next(iter(self._good))]
+
+    def samples(self) -> tuple[Request, ...]:
+        """Requests that change nothing and went well, those of the newest routes first."""
+        found = (
+            Request(method=method, path=good.path)
+            for route, good in reversed(self._good.items())
+            if (method := route.partition(" ")[0]) in _HARMLESS
+        )
+        return tuple(request for request, _ in zip(found, range(SAMPLES), strict=False))
+
+    def statuses(self, request: Request) -> tuple[int, ...]:
+        """What the route of a request answered when all was well."""
+        good = self._good.get(f"{request.method} {normalised(request.path)}")
+        return tuple(sorted(good.statuses)) if good is not None else ()
+
+    def told(self) -> dict[str, Any]:
+        """For `status`."""
+        return {"count": self.count, "errors": self.errors, "dropped": self.dropped}
