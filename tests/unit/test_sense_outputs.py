@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wolverined.model import Request
 from wolverined.sense import outputs as room
 from wolverined.sense.outputs import HOLD_S, MAX_HELD, MAX_LINES, QUIET_S, TURN_S, WATCHED_S, WINDOW_S, Outputs
-from wolverined.sense.route_error import RouteError, fingerprint_of, trace_of
+from wolverined.sense.route_error import Cause, RouteError, fingerprint_of, trace_of
 from wolverined.traces import parse
 
 ROOT = "/srv/app"
@@ -272,11 +273,17 @@ def test_an_error_that_each_layer_prints_is_one() -> None:
 # ---------------------------------------------------------------- beside a reporter
 
 
+def reported(stack: list[str]) -> RouteError:
+    """What a reporter tells of that error."""
+    request = Request(method="GET", path="/items/7")
+    return RouteError(route="GET /items/:id", status=500, request=request, chain=(Cause("", "", "\n".join(stack)),))
+
+
 @pytest.mark.parametrize("before", [True, False])
 def test_what_a_reporter_tells_is_not_told_again(*, before: bool) -> None:
     """Whether its report comes before the trace is printed or after; other errors are told all the same."""
     app = App()
-    (told,) = parse(python(), app_root=ROOT)
+    told = reported(python())
     if before:
         app.outputs.reported(told, now=app.now)
     app.prints(python()).passes(QUIET_S + 0.1)
@@ -291,7 +298,7 @@ def test_what_a_reporter_tells_is_not_told_again(*, before: bool) -> None:
 def test_a_report_does_not_hide_for_ever() -> None:
     """After the window the same trace in the output is an error that no reporter told."""
     app = App()
-    app.outputs.reported(parse(python(), app_root=ROOT)[0], now=app.now)
+    app.outputs.reported(reported(python()), now=app.now)
     app.passes(WINDOW_S + 1)
     assert app.prints(python()).errors == ["KeyError: 'price'"]
 
@@ -310,8 +317,8 @@ def test_a_reporter_that_sees_every_request_is_trusted() -> None:
 def test_a_report_without_own_frames_hides_nothing() -> None:
     """It could be of anything."""
     app = App()
-    app.outputs.reported(None, now=app.now)
-    app.outputs.reported(parse("Error: x\n    at f (/lib/a.js:1:1)", app_root=ROOT)[0], now=app.now)
+    app.outputs.reported(reported([]), now=app.now)
+    app.outputs.reported(reported(["Error: x", "    at f (/lib/a.js:1:1)"]), now=app.now)
     assert app.prints(python()).errors == ["KeyError: 'price'"]
 
 

@@ -206,7 +206,7 @@ class Caught:
             route=clean.route,
             generation=self._generation(),
             trace=trace,
-            request=clean.request,
+            request=clean.request if clean.request.path else None,
         )
 
     def _look(self, error: RouteError) -> _Known:

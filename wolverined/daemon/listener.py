@@ -17,6 +17,7 @@ from wolverined.daemon.caught import Caught, HandedCaught
 from wolverined.daemon.desk import Desk
 from wolverined.daemon.hints import Hints
 from wolverined.daemon.narrator import Narrator
+from wolverined.daemon.overheard import Overheard
 from wolverined.daemon.service import Service
 from wolverined.errors import SpawnError
 from wolverined.heal.dispatch import Dispatcher
@@ -76,6 +77,7 @@ class Listener:
         self.service: Service | None = None
         self.hints: Hints | None = None
         self.caught: Caught | None = None
+        self.overheard: Overheard | None = None
         self.on_start: Callable[[], None] = _nothing
         self.hear_reports: Callable[[], None] = _nothing
 
@@ -142,6 +144,8 @@ class Listener:
     def exited(self, exit: Exit) -> None:  # noqa: A002  the vocabulary's word
         """Tell an exit; one that nobody asked for becomes an incident."""
         self.hear_reports()  # before the next generation is told of: what has been written is of this one
+        if self.overheard is not None:
+            self.overheard.ended()
         words = self._exit = exit_words(exit)
         ready = "" if exit.ready or exit.asked else ", before it was ready"
         self._narrator.tell(
@@ -196,6 +200,8 @@ class Listener:
         self._narrator.line(line)
         if self.hints is not None:
             self.hints.heard(line.text, line.generation)
+        if self.overheard is not None:
+            self.overheard.line(line)
 
     def probe_failed(self, kind: IncidentKind, detail: str) -> None:
         """A hang, or a start that took longer than its grace, is an incident."""
@@ -248,6 +254,8 @@ class Listener:
         """Hand on what a living application tells of itself."""
         if self.caught is not None:
             self.caught.on_report(kind, line)
+        if self.overheard is not None:
+            self.overheard.report(kind, line)
 
     def _report_of(self, generation: int) -> CrashReport | None:
         """The newest report of a generation that can be read."""

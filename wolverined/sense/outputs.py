@@ -16,7 +16,7 @@ import msgspec
 
 from wolverined.model import Request, Trace
 from wolverined.sense.printed import Printed, Record, errors, record, recorded, same
-from wolverined.sense.route_error import Cause, RouteError, normalised
+from wolverined.sense.route_error import Cause, RouteError, normalised, trace_of
 
 QUIET_S = 0.3
 """A trace is whole when nothing that could belong to it has come for so long."""
@@ -70,6 +70,23 @@ class _Held(msgspec.Struct, frozen=True):
     due: float
 
 
+class _Reported:
+    """An error that a reporter told; read only when there is one in the output that it may be."""
+
+    def __init__(self, error: RouteError, at: float) -> None:
+        self.at = at
+        self._error = error
+        self._trace: Trace | None = None
+        self._read = False
+
+    def is_of(self, trace: Trace, app_root: str) -> bool:
+        """Whether that trace is of the same error; one without a frame of the application's own could be of any."""
+        if not self._read:
+            self._trace, self._read = trace_of(self._error, app_root=app_root), True
+        own = self._trace is not None and any(frame.own for frame in self._trace.frames)
+        return own and self._trace is not None and same(self._trace, trace)
+
+
 class Outputs:
     """Hears the lines of one application, one generation at a time.
 
@@ -88,7 +105,7 @@ class Outputs:
         self._decoded = 0
         self._decoded_at = 0.0
         self._held: deque[_Held] = deque()
-        self._reported: deque[tuple[Trace, float]] = deque(maxlen=64)
+        self._reported: deque[_Reported] = deque(maxlen=64)
         self._watched_until = 0.0
 
     def heard(self, text: str, *, stream: str, now: float) -> bool:
@@ -129,12 +146,14 @@ class Outputs:
         lines = sum(len(each.lines) for each in self._streams.values())
         return lines < MAX_LINES and sum(each.chars for each in self._streams.values()) + len(text) < MAX_CHARS
 
-    def reported(self, trace: Trace | None, *, now: float) -> None:
+    def reported(self, error: RouteError, *, now: float) -> None:
         """A reporter told of an error: the same one in the output, before or after, is not told again."""
-        if trace is None or not _has_own(trace):
+        told = _Reported(error, now)
+        self._reported.append(told)
+        if not self._held:
             return
-        self._reported.append((trace, now))
-        kept = [each for each in self._held if not (now - each.at < WINDOW_S and same(each.trace, trace))]
+        root = self._app_root()
+        kept = [each for each in self._held if not (now - each.at < WINDOW_S and told.is_of(each.trace, root))]
         self.counts.reported += len(self._held) - len(kept)
         self._held = deque(kept)
 
@@ -190,7 +209,8 @@ class Outputs:
                 self._held.append(_Held(_told(each), each.trace, at, now + HOLD_S))
 
     def _is_reported(self, trace: Trace, now: float) -> bool:
-        return any(now - at < WINDOW_S and same(trace, other) for other, at in self._reported)
+        root = self._app_root()
+        return any(now - each.at < WINDOW_S and each.is_of(trace, root) for each in self._reported)
 
 
 class _Gathered:
@@ -269,7 +289,3 @@ def _told(printed: Printed) -> RouteError:
         file=where.path,
         line=where.line,
     )
-
-
-def _has_own(trace: Trace) -> bool:
-    return any(frame.own for frame in trace.frames)
