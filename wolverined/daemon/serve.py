@@ -31,6 +31,7 @@ from wolverined.daemon.knowledge import Secrets
 from wolverined.daemon.listener import Listener
 from wolverined.daemon.mainline import MainLine
 from wolverined.daemon.narrator import Narrator
+from wolverined.daemon.overheard import Overheard
 from wolverined.daemon.places import RuntimePlace
 from wolverined.daemon.reloading import Reloading
 from wolverined.daemon.service import Service
@@ -255,7 +256,7 @@ class _Composition:
     def _build_monitor(self, stack: contextlib.AsyncExitStack) -> None:
         """Who hears what the living app tells of itself."""
         listener, ring = self._listener, self._supervisor.ring
-        caught = listener.caught = Caught(
+        caught = self._caught = listener.caught = Caught(
             rules=lambda: self._force.config.errors,
             incidents=lambda: self._store.incidents,
             take=listener.take,
@@ -269,6 +270,11 @@ class _Composition:
         )
         self._dispatcher.equip = caught.equip
         stack.callback(caught.close)
+        hooks = () if self._place.hooks is None else (str(self._place.hooks),)
+        overheard = listener.overheard = Overheard(
+            app_root=lambda: str(self._force.config.app.directory), hooks=hooks, take=caught.take
+        )
+        stack.callback(overheard.close)
 
     async def _build_control(self, stack: contextlib.AsyncExitStack) -> None:
         setting = self._setting
@@ -292,6 +298,7 @@ class _Composition:
             clock=self._clock,
             reload=self._reloading.reload,
             reexec=self._reexecute,
+            reports=self._caught.told,
             weaknesses=self._weak_points,
         )
         stack.push_async_callback(daemon.close)
