@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: MIT
+// Where each framework shows us the errors that it turns into answers. Nothing stands in the way of a request that
+// goes well: what is wrapped is on the path of an error, or (Koa) lets the stack look as if it were not there.
+"use strict";
+
+const { finished, note, defer, onUnfinished } = require("./monitor.cjs");
+const { attempt, withoutUs } = require("./errors.cjs");
+const { inFlight } = require("./requests.cjs");
+
+function safely(work) {
+  return attempt(work, undefined);
+}
+
+// ---------------------------------------------------------------- seeing a module when it has been loaded
+
+const WANTED =
+  /\/(?:lib\/router\/layer|router\/lib\/layer|lib\/express|lib\/application|exceptions\/exceptions-handler)\.js$/;
+
+// Wrapping the loader would put us into the stack of everything that is thrown while a module loads. A module is
+// entered into the cache before it runs and marked `loaded` after: nothing of ours is on the stack in between.
+function watchModules() {
+  const Module = require("module");
+  Module._cache = new Proxy(Module._cache, {
+    set(cache, file, module) {
+      if (typeof file === "string" && WANTED.test(file)) {
+        safely(() => whenLoaded(module));
+      }
+      return Reflect.set(cache, file, module);
+    },
+  });
+}
+
+function whenLoaded(module) {
+  let loaded = module.loaded;
+  Object.defineProperty(module, "loaded", {
+    configurable: true,
+    enumerable: true,
+    get: () => loaded,
+    set(value) {
+      Object.defineProperty(module, "loaded", { configurable: true, enumerable: true, writable: true, value });
+      loaded = value;
+      if (value) {
+        safely(() => adapt(module.exports));
+      }
+    },
+  });
+}
+
+// By what a module is, not by the name under which it was installed.
+function adapt(exported) {
+  const proto = typeof exported === "function" ? exported.prototype : undefined;
+  if (proto && typeof proto.handle_error === "function") {
+    adaptLayer(proto, "handle_error"); // Express 4
+  } else if (proto && typeof proto.handleError === "function" && typeof proto.handleRequest === "function") {
+    adaptLayer(proto, "handleError"); // Express 5
+  } else if (proto && typeof proto.createContext === "function" && typeof proto.handleRequest === "function") {
+    adaptKoa(proto);
+  } else if (exported && exported.ExceptionsHandler && typeof exported.ExceptionsHandler.prototype.next === "function") {
+    adaptNest(exported.ExceptionsHandler.prototype);
+  }
+}
+
+function replace(target, name, value) {
+  Object.defineProperty(target, name, { configurable: true, enumerable: true, writable: true, value });
+}
+
+// A frame of ours must not push one of the application's out of the ten that a stack keeps.
+function deeper() {
+  const limit = Error.stackTraceLimit;
+  if (typeof limit === "number" && Number.isFinite(limit) && limit > 0) {
+    Error.stackTraceLimit = limit + 1;
+    return limit;
+  }
+  return null;
+}
+
+function shallower(limit) {
+  if (limit !== null && Error.stackTraceLimit === limit + 1) {
+    Error.stackTraceLimit = limit;
+  }
+}
+
+// ---------------------------------------------------------------- Express
+
+// An error passes every layer behind the one that it came out of.
+function adaptLayer(proto, name) {
+  const original = proto[name];
+  replace(proto, name, function handle_error(error, request, response, next) {
+    // "route" and "router" are no errors: they leave a route or a router.
+    if (error !== "route" && error !== "router") {
+      safely(() => note(request, error));
+    }
+    const limit = deeper();
+    try {
+      return original.call(this, error, request, response, next);
+    } finally {
+      shallower(limit);
+    }
+  });
+  express.used = true;
+}
+
+const express = { used: false, seen: new WeakSet() };
+
+// The last layer: it takes nothing, but there is always one behind the layer that an error came out of.
+function last(error, request, response, next) {
+  next(error);
+}
+
+function onServer({ server, request }) {
+  if (!express.used || express.seen.has(server)) {
+    return;
+  }
+  express.seen.add(server);
+  for (const listener of server.listeners("request")) {
+    seat(listener);
+  }
+  seat(request.app);
+}
+
+function seat(app) {
+  if (typeof app !== "function" || typeof app.handle !== "function" || typeof app.use !== "function") {
+    return;
+  }
+  if (!express.seen.has(app)) {
+    express.seen.add(app);
+    app.use(last);
+    return;
+  }
+  // Layers that came later stand behind it.
+  const { stack } = app._router || app.router;
+  const at = stack.findIndex((layer) => layer.handle === last);
+  if (at >= 0 && at < stack.length - 1) {
+    stack.push(...stack.splice(at, 1));
+  }
+}
+
+// ---------------------------------------------------------------- Koa
+
+function adaptKoa(proto) {
+  const { callback, emit } = proto;
+  replace(proto, "emit", function wolverineEmit(event, ...told) {
+    if (event === "error") {
+      safely(() => told[1] && note(told[1].req, told[0], told[1]._matchedRoute));
+    }
+    return emit.call(this, event, ...told);
+  });
+  replace(proto, "callback", function wolverineCallback() {
+    safely(() => watchMiddleware(this.middleware));
+    return callback.call(this);
+  });
+}
+
+const watched = new WeakSet();
+
+// In place: who holds the list may add to it later.
+function watchMiddleware(middleware) {
+  middleware.forEach((work, at) => {
+    if (typeof work === "function" && !watched.has(work) && work.constructor.name !== "GeneratorFunction") {
+      middleware[at] = new Proxy(work, { apply });
+      watched.add(middleware[at]);
+    }
+  });
+}
+
+function apply(work, self, args) {
+  const limit = deeper();
+  const [context] = args;
+  try {
+    const entry = context && inFlight.get(context.req);
+    if (entry !== undefined && entry.context === null) {
+      entry.context = context;
+    }
+    const result = Reflect.apply(work, self, args);
+    if (!(result instanceof Promise)) {
+      return result;
+    }
+    // Handed on in its place: who handles this one, or forgets to, does so with that one.
+    return result.then(undefined, (error) => {
+      safely(() => note(context.req, error, context._matchedRoute));
+      throw error;
+    });
+  } catch (error) {
+    safely(() => note(context.req, error, context._matchedRoute));
+    throw error;
+  } finally {
+    shallower(limit);
+  }
+}
+
+// ---------------------------------------------------------------- NestJS
+
+// Nest catches what a controller throws before its HTTP framework could.
+function adaptNest(proto) {
+  const { next } = proto;
+  replace(proto, "next", function wolverineNext(exception, host) {
+    safely(() => {
+      if (host.getType() === "http") {
+        const request = host.getArgByIndex(0);
+        note(request.raw || request, exception);
+      }
+    });
+    return next.call(this, exception, host);
+  });
+}
+
+// ---------------------------------------------------------------- Fastify
+
+// It announces each instance before the application gets it.
+function onFastify({ fastify }) {
+  const route = (request) => (request.routeOptions ? request.routeOptions.url : undefined);
+  fastify.addHook("onError", (request, reply, error, done) => {
+    safely(() => note(request.raw, error, route(request)));
+    done();
+  });
+  // The route is known to the hooks only, and one in front of the handler would show in its stacks.
+  fastify.addHook("onResponse", (request, reply, done) => {
+    safely(() => finished(request.raw, route(request)));
+    done();
+  });
+  defer(fastify.server);
+  const { setErrorHandler } = fastify;
+  // The hook sees what is sent as an error; an error handler of the application's sends what it likes.
+  fastify.setErrorHandler = function wolverineSetErrorHandler(handler, ...rest) {
+    const watching = typeof handler === "function" ? new Proxy(handler, { apply: handle }) : handler;
+    return setErrorHandler.call(this, watching, ...rest);
+  };
+
+  function handle(handler, self, args) {
+    const limit = deeper();
+    try {
+      safely(() => note(args[1].raw, args[0], route(args[1])));
+      return Reflect.apply(handler, self, args);
+    } catch (error) {
+      safely(() => withoutUs(error));
+      throw error;
+    } finally {
+      shallower(limit);
+    }
+  }
+}
+
+// ---------------------------------------------------------------- the start
+
+const channels = []; // Node itself holds a channel only weakly
+
+function subscribe(name, work) {
+  const channel = require("diagnostics_channel").channel(name);
+  channel.subscribe((told) => safely(() => work(told)));
+  channels.push(channel);
+}
+
+function start() {
+  subscribe("fastify.initialization", onFastify);
+  onUnfinished((request) => safely(() => seat(request.app)));
+  safely(watchModules);
+}
+
+module.exports = { onServer, start, subscribe };
