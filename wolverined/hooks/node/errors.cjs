@@ -96,16 +96,49 @@ function ownFrame(stack) {
   return { file: null, line: null };
 }
 
-// Where we stand between two functions of a framework, the stack of what is thrown below shows it. It is taken out
-// again, so that an application that answers with its stacks answers the same.
+// Where we stand between two functions of a framework, the stack of what is thrown below shows it, and so that we push
+// none of the application's frames out, the stack was allowed to be longer. Both are undone: an application that
+// answers with its stacks answers the same.
 function withoutUs(error) {
   attempt(() => {
-    const stack = error.stack;
-    if (typeof stack === "string" && stack.includes(__dirname)) {
-      const frames = stack.split("\n").filter((line) => !(line.startsWith("    at ") && line.includes(__dirname)));
-      error.stack = frames.join("\n");
+    const { stack } = error;
+    if (typeof stack !== "string") {
+      return;
+    }
+    const limit = Error.stackTraceLimit - raised;
+    const message = typeof error.message === "string" ? stack.indexOf(error.message) + error.message.length : 0;
+    const at = stack.indexOf("\n    at ", Math.max(0, message));
+    const frames = at < 0 ? [] : stack.slice(at + 1).split("\n");
+    const own = frames.filter((line) => !(line.startsWith("    at ") && line.includes(__dirname)));
+    if (own.length < frames.length || (own.length > limit && own.length <= limit + EXTRA_MAX)) {
+      error.stack = [stack.slice(0, at), ...own.slice(0, limit)].join("\n");
     }
   });
 }
 
-module.exports = { MESSAGE_MAX, attempt, causesOf, describe, messageOf, nameOf, ownFrame, stackOf, withoutUs };
+const EXTRA_MAX = 64;
+let raised = 0;
+
+// Let stacks be longer by our frames while we stand in between; returns what `shallower` wants back.
+function deeper(frames) {
+  const limit = Error.stackTraceLimit;
+  if (typeof limit !== "number" || !Number.isFinite(limit) || limit <= 0 || raised + frames > EXTRA_MAX) {
+    return null;
+  }
+  Error.stackTraceLimit = limit + frames;
+  raised += frames;
+  return { limit, frames };
+}
+
+function shallower(before) {
+  if (before === null) {
+    return;
+  }
+  raised -= before.frames;
+  // The application may have set another in the meantime.
+  if (Error.stackTraceLimit === before.limit + before.frames) {
+    Error.stackTraceLimit = before.limit;
+  }
+}
+
+module.exports = { attempt, causesOf, deeper, describe, messageOf, nameOf, ownFrame, shallower, stackOf, withoutUs };

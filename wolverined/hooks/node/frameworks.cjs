@@ -4,7 +4,7 @@
 "use strict";
 
 const { finished, note, defer, onUnfinished } = require("./monitor.cjs");
-const { attempt, withoutUs } = require("./errors.cjs");
+const { attempt, deeper, shallower } = require("./errors.cjs");
 const { inFlight } = require("./requests.cjs");
 
 function safely(work) {
@@ -64,19 +64,25 @@ function replace(target, name, value) {
   Object.defineProperty(target, name, { configurable: true, enumerable: true, writable: true, value });
 }
 
-// A frame of ours must not push one of the application's out of the ten that a stack keeps.
-function deeper() {
-  const limit = Error.stackTraceLimit;
-  if (typeof limit === "number" && Number.isFinite(limit) && limit > 0) {
-    Error.stackTraceLimit = limit + 1;
-    return limit;
-  }
-  return null;
-}
-
-function shallower(limit) {
-  if (limit !== null && Error.stackTraceLimit === limit + 1) {
-    Error.stackTraceLimit = limit;
+// Call a function of the application's, and see what it throws or rejects with.
+function watch(work, self, args, see, first) {
+  const limit = deeper(2);
+  try {
+    safely(() => first !== undefined && see(first));
+    const result = Reflect.apply(work, self, args);
+    if (!(result instanceof Promise)) {
+      return result;
+    }
+    // Handed on in its place: who handles this one, or forgets to, does so with that one.
+    return result.then(undefined, (error) => {
+      safely(() => see(error));
+      throw error;
+    });
+  } catch (error) {
+    safely(() => see(error));
+    throw error;
+  } finally {
+    shallower(limit);
   }
 }
 
@@ -90,7 +96,7 @@ function adaptLayer(proto, name) {
     if (error !== "route" && error !== "router") {
       safely(() => note(request, error));
     }
-    const limit = deeper();
+    const limit = deeper(1);
     try {
       return original.call(this, error, request, response, next);
     } finally {
@@ -141,7 +147,7 @@ function adaptKoa(proto) {
   const { callback, emit } = proto;
   replace(proto, "emit", function wolverineEmit(event, ...told) {
     if (event === "error") {
-      safely(() => told[1] && note(told[1].req, told[0], told[1]._matchedRoute));
+      safely(() => onKoaError(told[0], told[1]));
     }
     return emit.call(this, event, ...told);
   });
@@ -149,6 +155,14 @@ function adaptKoa(proto) {
     safely(() => watchMiddleware(this.middleware));
     return callback.call(this);
   });
+}
+
+// Koa makes an error of its own out of what is none; what was thrown has been seen by then.
+function onKoaError(error, context) {
+  if (!context || (String(error.message).startsWith("non-error thrown") && inFlight.get(context.req)?.errors)) {
+    return;
+  }
+  note(context.req, error, context._matchedRoute);
 }
 
 const watched = new WeakSet();
@@ -164,28 +178,14 @@ function watchMiddleware(middleware) {
 }
 
 function apply(work, self, args) {
-  const limit = deeper();
   const [context] = args;
-  try {
-    const entry = context && inFlight.get(context.req);
+  safely(() => {
+    const entry = inFlight.get(context.req);
     if (entry !== undefined && entry.context === null) {
       entry.context = context;
     }
-    const result = Reflect.apply(work, self, args);
-    if (!(result instanceof Promise)) {
-      return result;
-    }
-    // Handed on in its place: who handles this one, or forgets to, does so with that one.
-    return result.then(undefined, (error) => {
-      safely(() => note(context.req, error, context._matchedRoute));
-      throw error;
-    });
-  } catch (error) {
-    safely(() => note(context.req, error, context._matchedRoute));
-    throw error;
-  } finally {
-    shallower(limit);
-  }
+  });
+  return watch(work, self, args, (error) => note(context.req, error, context._matchedRoute));
 }
 
 // ---------------------------------------------------------------- NestJS
@@ -227,16 +227,8 @@ function onFastify({ fastify }) {
   };
 
   function handle(handler, self, args) {
-    const limit = deeper();
-    try {
-      safely(() => note(args[1].raw, args[0], route(args[1])));
-      return Reflect.apply(handler, self, args);
-    } catch (error) {
-      safely(() => withoutUs(error));
-      throw error;
-    } finally {
-      shallower(limit);
-    }
+    const [first, request] = args;
+    return watch(handler, self, args, (error) => note(request.raw, error, route(request)), first);
   }
 }
 

@@ -276,7 +276,7 @@ function count(entry, method, status, route, ms = 0) {
   part.count += 1;
   part.errors += failed;
   part.ms += ms;
-  if (status < 400 && part.count === 1 && entry !== null && second.sample.length < SAMPLES_MAX) {
+  if (status < 400 && part.count === 1 && entry !== null && entry.response.writableFinished && second.sample.length < SAMPLES_MAX) {
     second.sample.push({ method, path: entry.url.slice(0, 1000), status });
   }
 }
