@@ -9,7 +9,6 @@ second. A heal that watches its repair is told of every new kind of error, so th
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
@@ -21,12 +20,12 @@ from wolverined.heal.job import Job
 from wolverined.model import Incident, IncidentKind, NewIncident
 from wolverined.redact import Redactor
 from wolverined.sense import errors
+from wolverined.sense.recognised import Recognised, Recogniser, Twins
 from wolverined.sense.route_error import (
     SERVER_ERROR,
     Loop,
     Pending,
     RouteError,
-    fingerprint_of,
     read_loop,
     read_pending,
     read_requests,
@@ -52,6 +51,8 @@ class Counts(msgspec.Struct):
     """What became of what a living application told; nothing is dropped in silence."""
 
     errors: int = 0  # answered with a 5xx
+    twice: int = 0  # told by the application and by a reporter in it
+    unread: int = 0  # too many at once of kinds that are not known
     client: int = 0  # told, though a client was to blame
     malformed: int = 0
     lost: int = 0  # counts that the store did not take, and nobody remembers
@@ -81,13 +82,6 @@ class Take(Protocol):
     def __call__(self, new: NewIncident, tail: tuple[str, ...]) -> Incident | None:
         """Take one."""
         ...
-
-
-class _Known(msgspec.Struct, frozen=True):
-    """What was found out about an error, kept for the next one that is word for word the same."""
-
-    fingerprint: str
-    own: bool
 
 
 class Caught:
@@ -137,7 +131,8 @@ class Caught:
         self._state = errors.State()
         self._first: dict[str, int] = {}  # fingerprint -> the generation in which it was seen first
         self._told: dict[tuple[str, int], float] = {}  # fingerprint and generation -> when a heal was told of it
-        self._looked_at: dict[bytes, _Known] = {}
+        self._recogniser = Recogniser(app_root=app_root)
+        self._twins = Twins()
         self._more: dict[errors.Kind, tuple[int, RouteError]] = {}
         self._flushing: asyncio.TimerHandle | None = None
 
@@ -165,14 +160,19 @@ class Caught:
         else:
             self.take(error)
 
-    def take(self, error: RouteError) -> str:
-        """Take one error into account that was answered with a 5xx, whoever found it; gives its fingerprint."""
+    def take(self, error: RouteError) -> None:
+        """Take one error into account that was answered with a 5xx, whoever found it."""
+        if self._twins.has(error, now=_now()):
+            self.counts.twice += 1
+            return
         self.counts.errors += 1
-        known = self._look(error)
+        known = self._recogniser.look(error, now=_now())
+        if known is None:
+            self.counts.unread += 1
+            return
         self._tell(known)
         seen = errors.Seen(kind=errors.Kind(error.route, known.fingerprint))
         self._act(self._observe(seen), error)
-        return known.fingerprint
 
     def _observe(self, event: errors.Event) -> errors.Action | None:
         table = self._rules()
@@ -209,24 +209,11 @@ class Caught:
             request=clean.request if clean.request.path else None,
         )
 
-    def _look(self, error: RouteError) -> _Known:
-        """What an error is called; an app that fails fails mostly the same way, word for word."""
-        text = msgspec.msgpack.encode((error.route, error.chain, error.file, error.line))
-        key = hashlib.blake2b(text, digest_size=16).digest()
-        known = self._looked_at.pop(key, None)
-        if known is None:
-            trace = trace_of(error, app_root=self._app_root())
-            own = trace is not None and any(frame.own for frame in trace.frames)
-            known = _Known(fingerprint_of(error, trace), own)
-        self._looked_at[key] = known
-        _shorten(self._looked_at)
-        return known
-
-    def _tell(self, known: _Known) -> None:
+    def _tell(self, known: Recognised) -> None:
         """Let a heal know: the same trouble, or a new one of the app's own code since its repair went in."""
         generation, fingerprint = self._generation(), known.fingerprint
         if fingerprint not in self._first:
-            self._first[fingerprint] = 0 if self._is_open(fingerprint) else generation
+            self._first[fingerprint] = 0 if self._healing() and self._is_open(fingerprint) else generation
             _shorten(self._first)
         told = (fingerprint, generation)
         if not self._healing() or _now() - self._told.get(told, float("-inf")) < _TELL_S:

@@ -290,10 +290,18 @@ class ReportServer:
             return self._crash(line, peer)
         if isinstance(kind, str) and kind in _KNOWN:
             self.counts.other += 1
-            self._on_report(kind, line)
+            self._tell(kind, line)
         else:
             self.counts.unknown += 1
         return True
+
+    def _tell(self, kind: str, line: bytes) -> None:
+        try:
+            self._on_report(kind, line)
+        except Exception as error:
+            # Whoever listens may have a fault; a line that shows it must not be read again and again for ever.
+            context = {"message": "a report could not be heard", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(context)
 
     def _crash(self, line: bytes, peer: Peer) -> bool:
         if not self._crashes.allows():
