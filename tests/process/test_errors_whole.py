@@ -205,3 +205,85 @@ def test_an_error_that_comes_during_a_heal_is_healed_after_it() -> None:
         assert running.get("/left").json == 2
         assert sorted(incident["route"] for incident in running.incidents()) == ["GET /items/:id", "GET /left"]
         assert {incident["state"] for incident in running.incidents()} == {"closed"}
+
+
+SEED_SERVER = {
+    **NODE_SHOP,
+    "server.js": NODE_SHOP["server.js"]
+    .replace(
+        "  if (!process.env.WOLVERINE_REPORT_SOCKET) return;\n",
+        '  if (process.send) process.send({ type: "route_error", timestamp: Date.now(), ...report });\n  return;\n',
+    )
+    .replace("stack: error.stack, request: asked", "stack: error.stack"),
+}
+
+
+def test_a_server_written_for_the_seed_is_healed_as_it_is() -> None:
+    """It tells by `process.send`, without a request; one error is one, though the reporter in it may tell it too."""
+    with Running(files=SEED_SERVER, command=[NODE, "server.js"], tables=FAST) as running:
+        running.until_healthy()
+        assert running.get("/items/1").status == 500
+        running.until_event("repair.verified")
+        running.until_healthy()
+        assert running.get("/items/1").json == {"id": "1", "name": "cup"}
+        assert (only(running)["route"], only(running)["count"]) == ("GET /items/:id", 1)
+
+
+TWO_FACED = {
+    **NODE_SHOP,
+    "stock.js": """
+const goods = { 1: "cup", 2: "pot" };
+function names() { return Object.values(goods); }
+function show(id) {
+  if (process.env.WOLVERINE_REPORT_SOCKET) throw new RangeError("only a trial is served");
+  return { id, name: goods[id] };
+}
+module.exports = { names, show };
+""",
+}
+
+
+def test_a_repair_after_which_a_route_fails_in_a_new_way_is_taken_back() -> None:
+    """Proven in the trial, wrong in the world: a caught error in the probation is enough."""
+    with Running(
+        files=TWO_FACED, command=[NODE, "server.js"], tables="[heal]\nprobation_s = 60\nmax_attempts = 1\n"
+    ) as running:
+        running.until_healthy()
+        before = running.tree()
+        assert running.get("/items/1").status == 500
+        running.until_event("repair.probation")
+        assert running.get("/items/1").status == 500
+        event = running.until_event("repair.rolled_back")
+        assert "a new error in the app's own code" in event["message"]
+        running.until_healthy()
+        assert running.tree() == before
+
+
+def test_an_error_that_was_there_before_the_repair_is_not_laid_at_its_door() -> None:
+    """Another route that fails as ever while a repair is watched ends no probation."""
+    tables = "[heal]\nprobation_s = 2\n[errors]\ncooldown_s = 600\n"
+    files = {**NODE_SHOP, "stock.js": NODE_SHOP["stock.js"].replace("nmes()", "JSON.parse('{')")}
+    with Running(files=files, command=[NODE, "server.js"], tables=tables) as running:
+        running.until_healthy()
+        assert running.get("/items/1").status == 500
+        assert running.get("/left").status == 500
+        running.until_event("repair.probation")
+        assert running.get("/left").status == 500
+        running.until_event("repair.verified")
+        assert not [event for event in running.events() if event["name"] == "repair.rolled_back"]
+
+
+def test_an_incident_of_an_error_outlives_a_kill_of_wolverined() -> None:
+    """Opened while another heal ran, then SIGKILL: the next wolverined heals both."""
+    with Running(files=NODE_SHOP, command=[NODE, "server.js"], tables=FAST) as running:
+        running.until_healthy()
+        assert running.get("/items/1").status == 500
+        running.until_event("heal.started")
+        assert running.get("/left").status == 500
+        running.until_event("incident.opened", count=2)
+        running.kill()
+        running.start()
+        running.until_event("repair.verified", count=2, within_s=90)
+        running.until_healthy()
+        assert [running.get(path).status for path in ("/items/1", "/left")] == [200, 200]
+        eventually(lambda: {incident["state"] for incident in running.incidents()} == {"closed"})
