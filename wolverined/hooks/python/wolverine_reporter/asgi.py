@@ -88,7 +88,7 @@ async def _outer(application: Callable[..., Any], scope: Any, receive: Any, send
         if message["type"] == "http.response.start":
             mine.answer(message["status"])
             if mine.status >= _SERVER_ERROR:
-                mine.rule = _rule(scope)
+                mine.rule = mine.rule or _rule(scope)
                 mine.tell()  # who handled it may take its traceback away when it is done
         return send(message)
 
@@ -98,12 +98,12 @@ async def _outer(application: Callable[..., Any], scope: Any, receive: Any, send
     try:
         await application(scope, receive, wolverine_send)
     except BaseException as error:
-        mine.rule = _rule(scope)
+        mine.rule = mine.rule or _rule(scope)
         mine.finish(error)
         raise
     finally:
         seen.current.reset(token)
-    mine.rule = _rule(scope)
+    mine.rule = mine.rule or _rule(scope)
     mine.finish()
 
 

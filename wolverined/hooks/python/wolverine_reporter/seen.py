@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 BODY_MAX = 16 * 1024
+_BAD = 400
 _SERVER_ERROR = 500
 _LIVE_MAX = 10_000
 
@@ -107,7 +108,12 @@ class Seen:
         if self.status and not self.counted:
             self.counted = True
             live.discard(self)
-            tally.add((self.method, self.rule, self.path, self.source, self.status, monotonic() - self.began))
+            took_s = monotonic() - self.began
+            target = ""
+            if tally.sample_left > 0 and self.status < _BAD:
+                tally.sample_left -= 1
+                target = self.path + _query(self.source)
+            tally.add((self.method, self.rule, self.path, target, self.status, took_s))
 
     def _failed(self, error: BaseException) -> None:
         from .told import client_has_gone  # noqa: PLC0415
@@ -139,6 +145,16 @@ def note_current(*, sure: bool = False) -> None:
 def in_flight() -> list[Seen]:
     """The requests without an answer, the youngest first."""
     return sorted((seen for seen in list(live) if not seen.over), key=lambda seen: -seen.began)
+
+
+def _query(source: Any) -> str:
+    """The query of a request, with its question mark, as its layer keeps it."""
+    if type(source) is dict:
+        query = source.get("QUERY_STRING") or source.get("query_string") or ""
+        text = query if isinstance(query, str) else query.decode("latin-1")
+        return f"?{text}" if text else ""
+    target = str(getattr(source, "raw_path", None) or getattr(source, "path", ""))
+    return "".join(target.partition("?")[1:])
 
 
 class Body:

@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    Done = tuple[str, Any, str, Any, int, float]
+    Done = tuple[str, Any, str, str, int, float]
 
 BOUNDS_MS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000)
 _OVER_MS = 60_000
@@ -29,7 +29,6 @@ _ROUTES_MAX = 100
 _SAMPLE_MAX = 5
 _TEXT_MAX = 512
 _IDLE_TURNS = 30
-_BAD = 400
 _SERVER_ERROR = 500
 
 
@@ -39,6 +38,7 @@ class Tally:
     Attributes:
         lost: Reports that could not be made, and requests that there was no room to count.
         beat_at: When the event loop's timer came last; 0: there is no event loop.
+        sample_left: How many more requests may be samples of the second that runs.
         lag_s: By how much it came too late.
     """
 
@@ -48,16 +48,17 @@ class Tally:
     def clear(self) -> None:
         """Forget everything: this process begins."""
         self.lost = 0
+        self.sample_left = _SAMPLE_MAX * 4
         self.beat_at = self.lag_s = 0.0
         self._awake = False
         self._done: deque[Done] = deque()
 
     def add(self, done: Done) -> None:
-        """Count a request: method, rule, path, where it came from, status, seconds."""
+        """Count a request: method, rule, path, path with its query if it may be a sample, status, seconds."""
         if len(self._done) >= _KEPT_MAX:
             self.lost += 1
             return
-        self._done.append(done if done[4] < _BAD and type(done[3]) is dict else (*done[:3], None, *done[4:]))
+        self._done.append(done)
         if not self._awake:
             self.wake()
 
@@ -114,7 +115,9 @@ class Tally:
         routes: dict[str, dict[str, float]] = {}
         sample: list[dict[str, Any]] = []
         errors = 0
-        for method, rule, path, source, status, took_s in done:
+        self.sample_left = _SAMPLE_MAX * 4
+        sampled: set[str] = set()
+        for method, rule, path, target, status, took_s in done:
             ms = took_s * 1000
             bound = str(next((bound for bound in BOUNDS_MS if ms <= bound), _OVER_MS))
             histogram[bound] = histogram.get(bound, 0) + 1
@@ -127,8 +130,9 @@ class Tally:
             one["count"] += 1
             one["errors"] += bad
             one["ms"] = round(one["ms"] + ms, 3)
-            if status < _BAD and len(sample) < _SAMPLE_MAX and one["count"] == 1:
-                sample.append({"method": method, "path": clean(path + _query(source))[:_TEXT_MAX], "status": status})
+            if target and len(sample) < _SAMPLE_MAX and key not in sampled:
+                sampled.add(key)
+                sample.append({"method": method, "path": clean(target[:_TEXT_MAX]), "status": status})
         return {
             "type": "requests",
             "count": len(done),
@@ -139,13 +143,6 @@ class Tally:
             "dropped": sender.dropped + self.lost,
             "timestamp": round(time() * 1000),
         }
-
-
-def _query(source: Any) -> str:
-    query = source.get("QUERY_STRING") or source.get("query_string") if source else None
-    if not query:
-        return ""
-    return "?" + (query if isinstance(query, str) else query.decode("latin-1"))
 
 
 def watch_loop() -> None:

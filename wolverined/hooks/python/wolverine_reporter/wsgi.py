@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: MIT
-# ruff: noqa: SIM105 - contextlib is not loaded
 """WSGI: Flask, `wsgiref`, and any application under gunicorn.
 
 The outermost call of an application is a request. What Flask catches is seen where it looks for a
@@ -52,20 +51,16 @@ def werkzeug(module: Any) -> None:
 def wsgiref(module: Any) -> None:
     """Patch the handler of the standard library; it catches what the application raises."""
     handler = module.BaseHandler
-    run, log = handler.run, handler.log_exception
+    close, log = handler.close, handler.log_exception
 
-    @functools.wraps(run)
-    def patched_run(self: Any, application: Any) -> Any:
+    @functools.wraps(close)
+    def patched_close(self: Any) -> Any:
         mine = seen.current.get()
-        result = run(self, application)
-        if mine is not None and not mine.over:
-            try:
-                status = str(self.status or "0")[:3]
-                mine.answer(int(status) if status.isdecimal() else 0)
-                mine.finish(mine.error if mine.sure and self.status is None else None)
-            except Exception:  # noqa: S110 - it is answered already
-                pass
-        return result
+        status = str(self.status or "")[:3]
+        if mine is not None and status.isdecimal():
+            mine.answer(int(status))
+            mine.finish()
+        return close(self)
 
     @functools.wraps(log)
     def log_exception(self: Any, info: Any) -> Any:
@@ -76,7 +71,7 @@ def wsgiref(module: Any) -> None:
                 mine.finish(info[1])
         return log(self, info)
 
-    handler.run, handler.log_exception = patched_run, log_exception
+    handler.close, handler.log_exception = patched_close, log_exception
 
 
 def method(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -85,15 +80,12 @@ def method(call: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(call)
     def __call__(self: Any, environ: Any, start_response: Any) -> Any:  # noqa: N807 - it stands in for one
         __traceback_hide__ = True  # debuggers that show frames to a browser leave ours out
-        if seen.current.get() is not None:
-            return _inner(self, environ, start_response)
-        return _outer(functools.partial(call, self), environ, start_response)
-
-    def _inner(self: Any, environ: Any, start_response: Any) -> Any:
-        __traceback_hide__ = True
-        result = call(self, environ, start_response)
-        _take_rule(seen.current.get(), environ)
-        return result
+        mine = seen.current.get()
+        if mine is None:
+            return _outer(functools.partial(call, self), environ, start_response)
+        if type(mine.source) is dict:
+            return call(self, environ, start_response)
+        return _inner(mine, functools.partial(call, self), environ, start_response)
 
     return __call__
 
@@ -120,6 +112,7 @@ def _outer(application: Callable[..., Any], environ: Any, start_response: Any) -
     def wolverine_start(status: Any, headers: Any, *info: Any) -> Any:
         try:
             mine.answer(int(status[:3]))
+            _take_rule(mine, environ)
         except Exception:  # noqa: S110 - no status line: the server will say so
             pass
         return start_response(status, headers, *info)
@@ -132,23 +125,39 @@ def _outer(application: Callable[..., Any], environ: Any, start_response: Any) -
         raise
     finally:
         seen.current.reset(token)
-    _take_rule(mine, environ)
     if mine.status >= _SERVER_ERROR:
         mine.tell()
-    kind = type(result)
-    if hasattr(kind, "__len__") or isinstance(result, environ.get("wsgi.file_wrapper") or ()):
-        mine.finish()  # nothing can go wrong any more, or the server wants to see what it is
+    if _is_whole(result, environ):
+        mine.finish()
         return result
     return Answer(mine, result)
 
 
+def _inner(mine: seen.Seen, application: Callable[..., Any], environ: Any, start_response: Any) -> Any:
+    """A call below `http.server`, which knows the answer's head and nothing of what goes wrong after it."""
+    __traceback_hide__ = True
+
+    def wolverine_start(status: Any, headers: Any, *info: Any) -> Any:
+        _take_rule(mine, environ)
+        return start_response(status, headers, *info)
+
+    result = application(environ, wolverine_start)
+    return result if _is_whole(result, environ) else Answer(mine, result, counts=False)
+
+
+def _is_whole(result: Any, environ: dict[str, Any]) -> bool:
+    """Whether nothing can go wrong in an answer any more, or the server wants to see what it is."""
+    return hasattr(type(result), "__len__") or isinstance(result, environ.get("wsgi.file_wrapper") or ())
+
+
 class Answer:
-    """A body that is made while it is sent."""
+    """A body that is made while it is sent; `counts`: with its end the request is over."""
 
-    __slots__ = ("_close", "_mine", "_next", "_result")
+    __slots__ = ("_close", "_counts", "_mine", "_next", "_result")
 
-    def __init__(self, mine: seen.Seen, result: Any) -> None:
+    def __init__(self, mine: seen.Seen, result: Any, *, counts: bool = True) -> None:
         self._mine = mine
+        self._counts = counts
         self._result = result
         self._next: Any = None
         self._close = getattr(result, "close", None)
@@ -164,7 +173,8 @@ class Answer:
                 self._next = iter(self._result).__next__
             part: bytes = self._next()
         except StopIteration:
-            self._mine.finish()
+            if self._counts:
+                self._mine.finish()
             raise
         except BaseException as error:
             self._mine.finish(error)
@@ -181,7 +191,8 @@ class Answer:
         except BaseException as error:
             self._mine.finish(error)
             raise
-        self._mine.finish()
+        if self._counts:
+            self._mine.finish()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._result, name)
@@ -197,11 +208,11 @@ def _begin(environ: dict[str, Any]) -> seen.Seen:
     return mine
 
 
-def _take_rule(mine: seen.Seen | None, environ: dict[str, Any]) -> None:
-    if mine is not None and mine.rule is None:
-        rule = getattr(environ.get("werkzeug.request"), "url_rule", None)
-        if rule is not None:
-            mine.rule = rule.rule
+def _take_rule(mine: seen.Seen, environ: dict[str, Any]) -> None:
+    """Flask's rule, while it is there: it goes when the request's context is left."""
+    rule = getattr(environ.get("werkzeug.request"), "url_rule", None)
+    if rule is not None and mine.rule is None:
+        mine.rule = getattr(rule, "rule", None)
 
 
 def _copy(mine: seen.Seen) -> dict[str, Any]:
