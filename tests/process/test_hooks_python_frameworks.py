@@ -40,7 +40,7 @@ def status(answer: bytes) -> int:
 
 async def whole(served: Served) -> list[bytes]:
     """Every trouble once; the answers."""
-    answers = [
+    return [
         await get(served, "/ok/7?q=1"),
         await get(served, "/fail/plain?x=1&y=%20", headers=SECRETS),
         await post(served, "/fail/chain", '{"name": "Zoë ☃"}'.encode()),
@@ -58,7 +58,6 @@ async def whole(served: Served) -> list[bytes]:
         await post(served, "/json", b'{"half": '),
         await post(served, "/json", b'{"whole": 1}'),
     ]
-    return answers
 
 
 # What is told of `whole`: path, status, name, the function that the frame named stands in.

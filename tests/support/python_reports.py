@@ -31,27 +31,6 @@ def frameworks() -> str:
     return python
 
 
-class Served(msgspec.Struct):
-    """A started server: where it listens, its process, what was heard of it."""
-
-    port: int
-    process: asyncio.subprocess.Process
-    lines: list[dict[str, Any]]
-
-    def told(self, kind: str) -> list[dict[str, Any]]:
-        """The lines of one type."""
-        return [line for line in self.lines if line["type"] == kind]
-
-    async def counted(self, number: int) -> dict[str, Any]:
-        """Wait until so many requests were counted; all errors told before them are there then.
-
-        Reports of one process come in the order in which they were made, and what is held back is sent
-        before the count.
-        """
-        await eventually_async(lambda: sum(line["count"] for line in self.told("requests")) >= number, within_s=20)
-        return self.told("requests")[-1]
-
-
 class Ear:
     """Listens as the supervisor does, without its bounds."""
 
@@ -70,11 +49,14 @@ class Ear:
         """Hang up on everybody."""
         assert self._server is not None
         self._server.close()
-        for writer in self._writers:
-            writer.close()
+        await self.hang_up()
         await self._server.wait_closed()
         self.path.unlink(missing_ok=True)
+
+    async def hang_up(self) -> None:
+        """Break every connection."""
         for writer in self._writers:
+            writer.close()
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
 
@@ -84,6 +66,32 @@ class Ear:
             while line := await reader.readline():
                 assert len(line) <= 64 << 10
                 self.lines.append(json.loads(line))
+
+
+class Served(msgspec.Struct):
+    """A started server: where it listens, its process, what was heard of it."""
+
+    port: int
+    process: asyncio.subprocess.Process
+    lines: list[dict[str, Any]]
+    ear: Ear
+
+    async def hang_up(self) -> None:
+        """Break every connection, as a supervisor that dies does."""
+        await self.ear.hang_up()
+
+    def told(self, kind: str) -> list[dict[str, Any]]:
+        """The lines of one type."""
+        return [line for line in self.lines if line["type"] == kind]
+
+    async def counted(self, number: int) -> dict[str, Any]:
+        """Wait until so many requests were counted; all errors told before them are there then.
+
+        Reports of one process come in the order in which they were made, and what is held back is sent
+        before the count.
+        """
+        await eventually_async(lambda: sum(line["count"] for line in self.told("requests")) >= number, within_s=20)
+        return self.told("requests")[-1]
 
 
 @contextlib.asynccontextmanager
@@ -111,7 +119,7 @@ async def serving(
         stream = process.stderr if printed == "stderr" else process.stdout
         assert stream is not None
         try:
-            yield Served(port=await _port(stream), process=process, lines=ear.lines)
+            yield Served(port=await _port(stream), process=process, lines=ear.lines, ear=ear)
         finally:
             if process.returncode is None:
                 process.terminate()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# ruff: noqa: ANN, D103, N818, T201 - an application as applications are; its port is printed
+# ruff: noqa: ANN001, ANN201, ANN202, D103, T201 - an application as applications are; its port is printed
 """The troubles in aiohttp.web."""
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# ruff: noqa: ANN, D102, D103, E402, N818 - an application as applications are; its port is printed
+# ruff: noqa: ANN001, ANN201, ANN202, ANN204, D102, D103, E402 - an application as applications are; its port is printed
 """The troubles in Django, in one file; `application` for WSGI, `asgi` for ASGI."""
 
 from __future__ import annotations

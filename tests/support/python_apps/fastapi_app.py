@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# ruff: noqa: ANN, D103, N818 - an application as applications are; its port is printed
+# ruff: noqa: ANN001, ANN201, ANN202, D103 - an application as applications are; its port is printed
 """The troubles in FastAPI, with a middleware of the kind that runs the application in a task of its own."""
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# ruff: noqa: ANN, D102, T201 - an application as applications are; its port is printed
+# ruff: noqa: ANN002, ANN201, D102, T201 - an application as applications are; its port is printed
 """Serves a WSGI application with what the standard library has."""
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# ruff: noqa: ANN, D102, T201 - an application as applications are; its port is printed
+# ruff: noqa: ANN001, ANN002, ANN201, D102, T201 - an application as applications are; its port is printed
 """The troubles in `http.server`."""
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ class Handler(BaseHTTPRequestHandler):
     """One request."""
 
     def do_GET(self):
-        place, _, rest = self.path.strip("/").partition("/")
+        place, _, rest = self.path.partition("?")[0].strip("/").partition("/")
         if place == "caught":
             try:
                 fail("plain")
