@@ -238,7 +238,13 @@ const channels = []; // Node itself holds a channel only weakly
 
 function subscribe(name, work) {
   const channel = require("diagnostics_channel").channel(name);
-  channel.subscribe((told) => safely(() => work(told)));
+  channel.subscribe((told) => {
+    try {
+      work(told);
+    } catch {
+      // Whatever it was, it is not the application's trouble; and a closure for each request would cost it.
+    }
+  });
   channels.push(channel);
 }
 
