@@ -10,20 +10,24 @@ import re
 import shutil
 import socket
 import sys
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support import node_reports, python_reports
 from support.places import node_path, public_tmp
-from support.reporting import HOOKS
+from support.reporting import HOOKS, ask, unredacted
 
 from wolverined.sense import reports
-from wolverined.sense.reports import ReportServer
+from wolverined.sense.reports import CrashLine, ReportServer, read_crash
+from wolverined.sense.route_error import read_loop, read_pending, read_requests, read_route_error
 
 README = (HOOKS / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 PROGRAMS = {language: text for language, text in BLOCKS if language != "json"}
 OBJECTS = [text for language, text in BLOCKS if language == "json"]
+DOCUMENTED = {told["type"]: told for told in map(json.loads, OBJECTS)}
 SECONDS = 90.0  # a Go compiler that has compiled nothing yet compiles its library first
 NODE = node_path()
 
@@ -98,6 +102,9 @@ def test_an_example_tells_one_error(language: str) -> None:
     assert told["path"].startswith("/")
     assert told["message"]
     assert told["statusCode"] == 500
+    read = read_route_error(json.dumps(told).encode())
+    assert read is not None
+    assert (read.status, read.chain[0].message) == (500, told["message"])
     assert counts.malformed == counts.unknown == counts.too_long == counts.hung_up == 0
 
 
@@ -161,6 +168,69 @@ def test_a_documented_object_is_understood(text: str) -> None:
         counts = asyncio.run(scenario(directory))
     assert (counts.lines, counts.malformed, counts.unknown) == (1, 0, 0)
     assert [field for field in json.loads(text) if f"`{field}`" not in README] == []
+
+
+def _read(told: dict[str, Any]) -> object:
+    line = json.dumps(told).encode()
+    if told["type"] == "crash":
+        return read_crash(CrashLine(line=line), redact=unredacted)
+    readers = {"route_error": read_route_error, "requests": read_requests, "pending": read_pending, "loop": read_loop}
+    return readers[told["type"]](line)
+
+
+@pytest.mark.parametrize("kind", DOCUMENTED)
+def test_a_documented_object_is_read(kind: str) -> None:
+    """Whoever reads the reports takes what the document shows; a value of the wrong type makes it worthless."""
+    assert _read(DOCUMENTED[kind]) is not None
+    if kind != "crash":
+        field = {"route_error": "path", "requests": "count", "pending": "age_ms", "loop": "lag_ms"}[kind]
+        assert _read({**DOCUMENTED[kind], field: []}) is None
+
+
+def _strange(told: Any, shown: Any, where: str) -> list[str]:
+    """What a reporter tells and the document does not show, or shows as another type."""
+    if isinstance(shown, dict) and isinstance(told, dict):
+        free = next(iter(shown.values()), None) if where.endswith(("headers", "routes", "histogram")) else None
+        found = [f"{where}.{name}" for name in told if name not in shown and free is None]
+        known = {name: shown.get(name, free) for name in told if name in shown or free is not None}
+        return found + [odd for name, each in known.items() for odd in _strange(told[name], each, f"{where}.{name}")]
+    if isinstance(shown, list) and isinstance(told, list):
+        return [odd for each in told for odd in _strange(each, shown[0], where)]
+    if where.endswith(".worker"):
+        return [] if told is None or isinstance(told, int | str) else [where]
+    same = type(told) is type(shown) or (isinstance(told, int | float) and isinstance(shown, int | float))
+    return [] if same else [f"{where}: {told!r}"]
+
+
+async def _node_tells(directory: Path) -> list[dict[str, Any]]:
+    argv = [str(NODE), str(node_reports.APPS / "http.cjs")]
+    async with node_reports.started(argv, directory=directory) as app:
+        await node_reports.fetch(app.port, "GET", "/shop/type?a=1")
+        await node_reports.fetch(app.port, "GET", "/")
+        await app.counted(2)
+        return app.lines
+
+
+async def _python_tells(directory: Path) -> list[dict[str, Any]]:
+    argv = [sys.executable, str(python_reports.APPS / "stdlib_app.py")]
+    async with python_reports.serving(directory, argv) as app:
+        await ask(app.port, "GET /fail/plain?a=1 HTTP/1.0")
+        await ask(app.port, "GET / HTTP/1.0")
+        await app.counted(2)
+        return app.lines
+
+
+@pytest.mark.parametrize("tells", [_node_tells, _python_tells], ids=["node", "python"])
+def test_our_reporters_tell_what_is_documented(
+    tells: Callable[[Path], Coroutine[Any, Any, list[dict[str, Any]]]],
+) -> None:
+    """Not a field more than the document shows, each of the type that it shows, and all of it is read."""
+    with public_tmp() as directory:
+        lines = asyncio.run(tells(directory))
+    kinds = {line["type"] for line in lines}
+    assert {"route_error", "requests"} <= kinds <= set(DOCUMENTED)
+    assert [odd for line in lines for odd in _strange(line, DOCUMENTED[line["type"]], line["type"])] == []
+    assert [line for line in lines if _read(line) is None] == []
 
 
 def test_the_documented_numbers_are_in_force() -> None:
