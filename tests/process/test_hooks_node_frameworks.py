@@ -139,3 +139,28 @@ def file_of(name: str) -> str:
     """Where the routes of an application are written."""
     file = FRAMEWORKS[name][0]
     return file if file in ("http.cjs", "nest.cjs") else f"routes_{file.split('.')[0]}.cjs"
+
+
+@pytest.mark.parametrize("name", ["express5", "fastify5", "koa", "nest"])
+def test_clients_that_go_and_a_storm_of_client_errors_tell_nothing(name: str, tmp_path: Path) -> None:
+    """A request whose client has gone is no error; nor are a hundred answers of 4xx, and all of them are counted."""
+    file, modules = FRAMEWORKS[name]
+    if frameworks() is None:
+        pytest.skip("the locked frameworks are not installed (WOLVERINE_NODE_FRAMEWORKS)")
+    app_dir = lay(tmp_path, modules=modules)
+
+    async def story() -> None:
+        async with started([NODES[-1], file], directory=app_dir) as app:
+            for _ in range(10):
+                _, writer = await asyncio.open_connection("127.0.0.1", app.port)
+                writer.write(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
+                await writer.drain()
+                writer.close()
+            for _ in range(5):
+                targets = [f"/shop/client/{n}" for n in range(10)] + [f"/nowhere/{n}" for n in range(10)]
+                await asyncio.gather(*(fetch(app.port, "GET", target) for target in targets))
+            await app.counted(100)
+            assert app.of("route_error") == []
+            assert sum(line["errors"] for line in app.of("requests")) == 0
+
+    asyncio.run(story())

@@ -265,3 +265,45 @@ def test_without_a_supervisor_the_reporter_is_not_there(text: str, tmp_path: Pat
             assert loaded == plain
 
     asyncio.run(story())
+
+
+REJECTS = """\
+const http = require("node:http");
+LISTEN
+const server = http.createServer((request, response) => {
+  if (request.url === "/drop") process.removeAllListeners("unhandledRejection");
+  Promise.reject(new RangeError("nobody waits"));
+  setTimeout(() => response.end("fine"), 20);
+});
+server.listen(0, "127.0.0.1", () => console.log(server.address().port));
+"""
+
+
+def test_a_rejection_that_the_application_listens_for_is_told_and_it_lives_on(tmp_path: Path) -> None:
+    """As a crash that is handled, with the request; once its listener is gone the process dies as without us."""
+    text = REJECTS.replace("LISTEN", "process.on('unhandledRejection', () => {});")
+
+    async def story() -> None:
+        async with started([NODES[0], program(tmp_path, text)], directory=tmp_path) as app:
+            assert (await fetch(app.port, "GET", "/a")).endswith(b"fine")
+            await eventually_async(lambda: app.of("crash"))
+            (told,) = app.of("crash")
+            assert (told["name"], told["handled"], told["requests"][0]["path"]) == ("RangeError", True, "/a")
+            await fetch(app.port, "GET", "/drop")
+            assert await asyncio.wait_for(app.process.wait(), 10) == 1
+
+    asyncio.run(story())
+
+
+def test_a_rejection_that_nobody_listens_for_ends_the_process(tmp_path: Path) -> None:
+    """Our own listening must not be what keeps it alive."""
+    text = REJECTS.replace("LISTEN", "")
+
+    async def story() -> None:
+        async with started([NODES[0], program(tmp_path, text)], directory=tmp_path) as app:
+            await fetch(app.port, "GET", "/a")
+            assert await asyncio.wait_for(app.process.wait(), 10) == 1
+            await eventually_async(lambda: app.of("crash"))
+            assert [told["handled"] for told in app.of("crash")] == [False]
+
+    asyncio.run(story())

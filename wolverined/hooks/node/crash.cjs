@@ -4,11 +4,38 @@
 
 const { attempt, messageOf, nameOf, stackOf } = require("./errors.cjs");
 const { describe, inFlight, over } = require("./requests.cjs");
-const { LINE_MAX, tellNow } = require("./wire.cjs");
+const { LINE_MAX, tellLine, tellNow } = require("./wire.cjs");
 
 const TOLD_MAX = 8;
 
 function onCrash(error, origin) {
+  tellNow(lineOf(error, origin, process.listenerCount("uncaughtException") > 0));
+}
+
+// An application that listens for rejections lives on, and only then may we listen, too: the first listener is what
+// keeps Node from ending the process.
+function watchRejections(guarded) {
+  const event = "unhandledRejection";
+  const heard = guarded((error) => tellLine(lineOf(error, event, true)));
+  process.on(
+    "newListener",
+    guarded((name, listener) => {
+      if (name === event && listener !== heard && !process.listeners(event).includes(heard)) {
+        process.on(event, heard);
+      }
+    }),
+  );
+  process.on(
+    "removeListener",
+    guarded((name, listener) => {
+      if (name === event && listener !== heard && process.listenerCount(event) === 1) {
+        process.removeListener(event, heard);
+      }
+    }),
+  );
+}
+
+function lineOf(error, origin, handled) {
   const report = {
     type: "crash",
     name: attempt(() => nameOf(error), "Error"),
@@ -18,7 +45,7 @@ function onCrash(error, origin) {
     pid: process.pid,
     timestamp: Date.now(),
     origin: String(origin),
-    handled: process.listenerCount("uncaughtException") > 0,
+    handled,
   };
   let line = JSON.stringify(report);
   // The youngest first: it is the likeliest to be the one.
@@ -37,7 +64,7 @@ function onCrash(error, origin) {
     }
     line = longer;
   }
-  tellNow(`${line}\n`);
+  return `${line}\n`;
 }
 
-module.exports = { onCrash };
+module.exports = { onCrash, watchRejections };

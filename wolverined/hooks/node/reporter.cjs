@@ -27,7 +27,9 @@ function start() {
     wire.connect();
     // Only watches: whether the process dies, and with which code, stays as it was. A worker thread shares the
     // process: its uncaught error reaches the main thread.
-    process.on("uncaughtExceptionMonitor", guarded(require("./crash.cjs").onCrash));
+    const crash = require("./crash.cjs");
+    process.on("uncaughtExceptionMonitor", guarded(crash.onCrash));
+    crash.watchRejections(guarded);
     talk.supplySend();
   }
   // Node announces each request of http and https servers here, before any listener of the application sees it.

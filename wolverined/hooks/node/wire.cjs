@@ -47,10 +47,14 @@ function flush() {
 // Told when it can be told; true when it was taken.
 function tell(report) {
   const line = fit(report);
-  if (line === null || !path) {
+  if (line === null) {
     dropped += 1;
     return false;
   }
+  return tellLine(line);
+}
+
+function tellLine(line) {
   if (socket === null && performance.now() - triedAt >= RECONNECT_MS) {
     connect();
   }
@@ -130,4 +134,4 @@ function write(bytes) {
   return true;
 }
 
-module.exports = { LINE_MAX, connect, path, takeDropped, tell, tellNow };
+module.exports = { LINE_MAX, connect, path, takeDropped, tell, tellLine, tellNow };
