@@ -234,11 +234,27 @@ def programs() -> dict[str, tuple[str, Argv]]:
     if (python := os.environ.get("WOLVERINE_FRAMEWORKS_PYTHON", "")) and Path(python).exists():
         found["flask, gunicorn"] = (
             "/items/7",
-            lambda port: [python, "-m", "gunicorn", "-w1", f"-b127.0.0.1:{port}", "hooks_flask:app"],
+            lambda port: [
+                python,
+                "-m",
+                "gunicorn",
+                "--log-level=warning",
+                "-w1",
+                f"-b127.0.0.1:{port}",
+                "hooks_flask:app",
+            ],
         )
         found["fastapi, uvicorn"] = (
             "/items/7",
-            lambda port: [python, "-m", "uvicorn", "--no-access-log", f"--port={port}", "hooks_fastapi:app"],
+            lambda port: [
+                python,
+                "-m",
+                "uvicorn",
+                "--no-access-log",
+                "--log-level=warning",
+                f"--port={port}",
+                "hooks_fastapi:app",
+            ],
         )
     return found
 
