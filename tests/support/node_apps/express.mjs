@@ -3,4 +3,5 @@ import http from "node:http";
 import express from "express";
 import faults from "./faults.cjs";
 import routes from "./routes_express.cjs";
-const server = http.createServer(routes(express)).listen(0, "127.0.0.1", () => faults.ready(server.address().port));
+const app = routes(express);
+const server = http.createServer((request, response) => app(request, response)).listen(0, "127.0.0.1", () => faults.ready(server.address().port));

@@ -14,7 +14,7 @@ function safely(work) {
 // ---------------------------------------------------------------- seeing a module when it has been loaded
 
 const WANTED =
-  /\/(?:lib\/router\/layer|router\/lib\/layer|lib\/express|lib\/application|exceptions\/exceptions-handler)\.js$/;
+  /\/(?:lib\/router\/layer|router\/lib\/layer|lib\/application|exceptions\/exceptions-handler)\.js$/;
 
 // Wrapping the loader would put us into the stack of everything that is thrown while a module loads. A module is
 // entered into the cache before it runs and marked `loaded` after: nothing of ours is on the stack in between.
@@ -53,6 +53,8 @@ function adapt(exported) {
     adaptLayer(proto, "handle_error"); // Express 4
   } else if (proto && typeof proto.handleError === "function" && typeof proto.handleRequest === "function") {
     adaptLayer(proto, "handleError"); // Express 5
+  } else if (exported && typeof exported.init === "function" && typeof exported.defaultConfiguration === "function") {
+    adaptExpress(exported);
   } else if (proto && typeof proto.createContext === "function" && typeof proto.handleRequest === "function") {
     adaptKoa(proto);
   } else if (exported && exported.ExceptionsHandler && typeof exported.ExceptionsHandler.prototype.next === "function") {
@@ -103,33 +105,43 @@ function adaptLayer(proto, name) {
       shallower(limit);
     }
   });
-  express.used = true;
 }
 
-const express = { used: false, seen: new WeakSet() };
+const APPS_MAX = 100;
+const seated = new WeakSet();
+let unseated = [];
+
+// Each application is made by a call of `init`; what it is made of comes later, so it is looked at with a request.
+function adaptExpress(proto) {
+  const { init } = proto;
+  replace(proto, "init", function wolverineInit(...told) {
+    const result = init.apply(this, told);
+    if (unseated.length < APPS_MAX) {
+      unseated.push(this);
+    }
+    return result;
+  });
+}
 
 // The last layer: it takes nothing, but there is always one behind the layer that an error came out of.
 function last(error, request, response, next) {
   next(error);
 }
 
-function onServer({ server, request }) {
-  if (!express.used || express.seen.has(server)) {
-    return;
+function onRequest() {
+  if (unseated.length > 0) {
+    const apps = unseated;
+    unseated = [];
+    apps.forEach((app) => safely(() => seat(app)));
   }
-  express.seen.add(server);
-  for (const listener of server.listeners("request")) {
-    seat(listener);
-  }
-  seat(request.app);
 }
 
 function seat(app) {
   if (typeof app !== "function" || typeof app.handle !== "function" || typeof app.use !== "function") {
     return;
   }
-  if (!express.seen.has(app)) {
-    express.seen.add(app);
+  if (!seated.has(app)) {
+    seated.add(app);
     app.use(last);
     return;
   }
@@ -254,4 +266,4 @@ function start() {
   safely(watchModules);
 }
 
-module.exports = { onServer, start, subscribe };
+module.exports = { onRequest, start, subscribe };

@@ -39,7 +39,7 @@ function start() {
       ticking = true;
       monitor.start(); // a thread without a server has nothing to tell
     }
-    frameworks.onServer(told);
+    frameworks.onRequest();
     monitor.onStart(told);
   });
   frameworks.subscribe("http.server.response.finish", monitor.onFinish);
