@@ -287,3 +287,22 @@ def test_an_incident_of_an_error_outlives_a_kill_of_wolverined() -> None:
         running.until_healthy()
         assert [running.get(path).status for path in ("/items/1", "/left")] == [200, 200]
         eventually(lambda: {incident["state"] for incident in running.incidents()} == {"closed"})
+
+
+def test_errors_go_on_being_counted_over_a_reexec() -> None:
+    """The cooldown goes on, no count is lost, nothing is told twice; and the app's connection made anew is heard."""
+    with Running(files=NODE_SHOP, command=[NODE, "server.js"], tables=OFF) as running:
+        running.until_healthy()
+        pid = running.status()["pid"]
+        for _ in range(3):
+            assert running.get("/items/1").status == 500
+        eventually(lambda: running.status()["reports"]["caught"] == 3)
+        done = running.ctl("reexec")
+        assert done.code == 0, done.err
+        for _ in range(2):
+            assert running.get("/items/1").status == 500
+        eventually(lambda: only(running)["count"] == 5)
+        names = [event["name"] for event in running.events()]
+        assert (names.count("incident.opened"), names.count("incident.repeated")) == (1, 0)
+        assert running.status()["reports"]["caught"] == 5
+        assert running.status()["pid"] == pid
