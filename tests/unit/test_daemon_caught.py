@@ -289,6 +289,7 @@ def test_a_successor_in_this_process_knows_what_was_known() -> None:
 
     def handed(it: Heard) -> None:
         it.hear(line(), line())
+        it.caught.on_report("requests", json.dumps(REQUESTS).encode())
         plain = msgspec.msgpack.encode(it.caught.hand_over())
         assert it.store.incidents.list()[0].count == 2
         successor = Heard(it.store, ErrorsTable())
@@ -297,6 +298,8 @@ def test_a_successor_in_this_process_knows_what_was_known() -> None:
         successor.hear(line())
         successor.caught.close()
         assert successor.taken == []
+        assert successor.caught.traffic.samples() == it.caught.traffic.samples() != ()
+        assert successor.caught.told()["count"] == 3
         assert [one["own"] for one in successor.told] == [False]
         assert it.store.incidents.list()[0].count == 3
 

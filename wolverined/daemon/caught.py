@@ -33,7 +33,7 @@ from wolverined.sense.route_error import (
     redacted,
     trace_of,
 )
-from wolverined.sense.traffic import Traffic
+from wolverined.sense.traffic import HandedTraffic, Traffic
 from wolverined.store.incidents import Incidents
 
 Told = TypeVar("Told")
@@ -67,6 +67,7 @@ class HandedCaught(msgspec.Struct, frozen=True, kw_only=True):
         forgotten: Errors that nobody was told of.
         known: Fingerprint -> the generation in which it was seen first.
         counts: What became of what was told.
+        traffic: The application's requests.
     """
 
     tallies: tuple[tuple[errors.Kind, errors.Tally], ...] = ()
@@ -74,6 +75,7 @@ class HandedCaught(msgspec.Struct, frozen=True, kw_only=True):
     forgotten: int = 0
     known: dict[str, int] = {}
     counts: Counts = msgspec.field(default_factory=Counts)
+    traffic: HandedTraffic = HandedTraffic()
 
 
 class Take(Protocol):
@@ -309,12 +311,14 @@ class Caught:
             forgotten=state.forgotten,
             known=dict(self._first),
             counts=self.counts,
+            traffic=self.traffic.hand_over(),
         )
 
     def adopt(self, handed: HandedCaught) -> None:
         """Know what a predecessor in this process knew."""
         self._state = errors.State(tallies=dict(handed.tallies), opens=handed.opens, forgotten=handed.forgotten)
         self._first, self.counts = dict(handed.known), handed.counts
+        self.traffic = Traffic(handed.traffic)
 
     def close(self) -> None:
         """Write what was counted, and hear no more."""

@@ -19,21 +19,35 @@ SAMPLES = 4
 _HARMLESS = ("GET", "HEAD")
 
 
-class _Good(msgspec.Struct):
+class Good(msgspec.Struct, frozen=True):
     """The newest request of a route that went well, and the statuses that the route gave then."""
 
     path: str
-    statuses: set[int]
+    statuses: tuple[int, ...]
+
+
+class HandedTraffic(msgspec.Struct, frozen=True, kw_only=True):
+    """For a successor in this process: totals, and what went well by its route, the newest last."""
+
+    count: int = 0
+    errors: int = 0
+    dropped: int = 0
+    good: dict[str, Good] = {}
 
 
 class Traffic:
-    """What was told since the application's supervisor was started."""
+    """What was told since the application's supervisor was started.
 
-    def __init__(self) -> None:
-        self.count = 0
-        self.errors = 0
-        self.dropped = 0
-        self._good: dict[str, _Good] = {}
+    Args:
+        handed: What a predecessor in this process knew.
+    """
+
+    def __init__(self, handed: HandedTraffic | None = None) -> None:
+        handed = handed or HandedTraffic()
+        self.count = handed.count
+        self.errors = handed.errors
+        self.dropped = handed.dropped
+        self._good = dict(handed.good)
 
     def take(self, told: Requests) -> None:
         """Take one second into account."""
@@ -42,10 +56,9 @@ class Traffic:
         self.dropped += told.dropped
         for one in told.sample:
             route = f"{one.method} {normalised(one.path)}"
-            good = self._good.pop(route, None) or _Good(one.path, set())
-            good.path = one.path
-            good.statuses.add(one.status)
-            self._good[route] = good
+            known = self._good.pop(route, None)
+            statuses = {one.status, *(known.statuses if known is not None else ())}
+            self._good[route] = Good(one.path, tuple(sorted(statuses)))
             if len(self._good) > MAX_ROUTES:
                 del self._good[next(iter(self._good))]
 
@@ -61,7 +74,11 @@ class Traffic:
     def statuses(self, request: Request) -> tuple[int, ...]:
         """What the route of a request answered when all was well."""
         good = self._good.get(f"{request.method} {normalised(request.path)}")
-        return tuple(sorted(good.statuses)) if good is not None else ()
+        return good.statuses if good is not None else ()
+
+    def hand_over(self) -> HandedTraffic:
+        """What a successor in this process needs."""
+        return HandedTraffic(count=self.count, errors=self.errors, dropped=self.dropped, good=dict(self._good))
 
     def told(self) -> dict[str, Any]:
         """For `status`."""
