@@ -30,7 +30,7 @@ def test_the_hooks_bench_answers_in_its_shape() -> None:
     answer = json.loads(done.stdout)
     assert set(answer) == {"node:http", "floor"}
     row = answer["node:http"]
-    columns = {"cpu_us", "extra_us", "per_s", "loss_pct", "again_pct", "start_mib", "after_mib", "lines"}
-    assert set(row) == columns
+    noise = {"again_us", "again_pct", "again_mib"}
+    assert set(row) == {"cpu_us", "extra_us", "per_s", "loss_pct", "start_mib", "after_mib", "lines"} | noise
     assert all(isinstance(value, int | float) for value in row.values())
     assert row["lines"] > 0
