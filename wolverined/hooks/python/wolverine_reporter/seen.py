@@ -43,22 +43,19 @@ class Seen:
         error: What was caught, and where it had come through.
     """
 
-    __slots__ = (
-        *("began", "body", "copy", "counted", "error", "method", "over"),
-        *("path", "rule", "source", "status", "sure", "told", "trace"),
-    )
+    # Of the class, so that a request that goes well need not set them.
+    body: Body | None = None
+    rule: Any = None
+    status = 0
+    error: BaseException | None = None
+    trace: TracebackType | None = None
+    sure = told = over = counted = False
 
     def __init__(self, method: str, path: str, source: Any, copy: Callable[[Seen], dict[str, Any]]) -> None:
         self.method = method
         self.path = path
         self.source = source
         self.copy = copy
-        self.body: Body | None = None
-        self.rule: Any = None
-        self.status = 0
-        self.error: BaseException | None = None
-        self.trace: TracebackType | None = None
-        self.sure = self.told = self.over = self.counted = False
         self.began = monotonic()
         if len(live) < _LIVE_MAX:
             live.add(self)
@@ -101,7 +98,9 @@ class Seen:
             tally.lost += 1
         self.over = True
         live.discard(self)
-        self.error = self.trace = self.source = self.body = None
+        self.source = self.body = None
+        if self.error is not None:
+            self.error = self.trace = None
 
     def count(self) -> None:
         """Count it, if it was answered."""

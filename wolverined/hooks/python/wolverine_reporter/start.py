@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from _thread import allocate_lock, start_new_thread
 
 from .crash import Crashes
@@ -37,6 +36,7 @@ PATCHES = {
     "starlette._exception_handler": ("asgi", "exception_handler"),
     "starlette.applications": ("asgi", "starlette"),
     "starlette.responses": ("asgi", "responses"),
+    "threading": ("start", "threads"),
     "uvicorn.config": ("servers", "uvicorn"),
     "werkzeug.wrappers.response": ("wsgi", "werkzeug"),
     "wsgiref.handlers": ("wsgi", "wsgiref"),
@@ -62,19 +62,19 @@ class Finder:
     def __init__(self) -> None:
         self._left = set(PATCHES)
 
-    def find_spec(self, name: str, _path: object = None, _target: object = None) -> Any:
+    def find_spec(self, name: str, path: object = None, target: object = None) -> Any:
         """Find a module that is to be patched as the finders behind this one do; None for all others."""
         if name not in self._left:
             return None
-        import importlib.util  # noqa: PLC0415 - only in applications that have one of them
-
-        self._left.discard(name)  # the search below comes back here
-        spec = importlib.util.find_spec(name)
-        if spec is None:
-            self._left.add(name)
-        elif spec.loader is not None:
-            _arm(spec.loader)
-        return spec
+        for finder in sys.meta_path:
+            find = getattr(finder, "find_spec", None)
+            spec = find(name, path, target) if find is not None and finder is not self else None
+            if spec is not None:
+                self._left.discard(name)
+                if spec.loader is not None:
+                    _arm(spec.loader)
+                return spec
+        return None
 
 
 def _arm(loader: Any) -> None:
@@ -94,22 +94,29 @@ def install(socket_path: str) -> None:
     """Set every hook."""
     crashes = Crashes(socket_path)
     sys.meta_path.insert(0, Finder())
-    before, before_thread = sys.excepthook, threading.excepthook
+    before = sys.excepthook
 
     def excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         crashes.tell(kind, error, trace)
         before(kind, error, trace)
 
-    def thread_hook(told: Any) -> None:
-        name = told.thread.name if told.thread is not None else "unknown"
-        crashes.tell(told.exc_type, told.exc_value, told.exc_traceback, thread=name)
-        before_thread(told)
-
     sys.excepthook = excepthook
-    threading.excepthook = thread_hook
     for name in PATCHES:
         if name in sys.modules:  # a .pth file was there first
             patch(sys.modules[name])
+
+
+def threads(module: Any) -> None:
+    """Tell of errors that end a thread."""
+    crashes = Crashes(report_socket())
+    before = module.excepthook
+
+    def thread_hook(told: Any) -> None:
+        name = told.thread.name if told.thread is not None else "unknown"
+        crashes.tell(told.exc_type, told.exc_value, told.exc_traceback, thread=name)
+        before(told)
+
+    module.excepthook = thread_hook
 
 
 def report_socket() -> str:

@@ -167,7 +167,6 @@ class Answer:
 
     def __next__(self) -> bytes:
         __traceback_hide__ = True
-        token = seen.current.set(self._mine)
         try:
             if self._next is None:
                 self._next = iter(self._result).__next__
@@ -179,8 +178,6 @@ class Answer:
         except BaseException as error:
             self._mine.finish(error)
             raise
-        finally:
-            seen.current.reset(token)
         return part
 
     def close(self) -> None:
