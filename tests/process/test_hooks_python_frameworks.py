@@ -13,6 +13,8 @@ import pytest
 from support.python_reports import APPS, SERVERS, Served, command, serving
 from support.reporting import ask
 
+from wolverined.sense.route_error import read_loop, read_pending, read_requests, read_route_error
+
 FRAMEWORKS = [name for name in SERVERS if name != "http.server"]
 SECRETS = "Authorization: Bearer s3cret\nCookie: id=s3cret\nX-Api-Key: s3cret"
 _VOLATILE = re.compile(rb"(?im)^(date|server): .*\r\n")
@@ -102,6 +104,7 @@ def test_each_caught_error_is_told_once_and_no_answer_changes(name: str, tmp_pat
             check_details(by, name)
             assert counts["dropped"] == 0
             check_counts(served)
+            check_understood(served)
 
     asyncio.run(story())
 
@@ -131,6 +134,13 @@ def check_details(by: dict[str, Any], name: str) -> None:
     assert (by["/stream"]["file"], by["/stream"]["line"]) == (plain["file"], plain["line"])
     assert by["/caught"]["line"] == plain["line"]
     assert (plain["worker"] != "") == ("gunicorn" in name)
+
+
+def check_understood(served: Served) -> None:
+    """The supervisor reads every line as it was meant."""
+    read = {"route_error": read_route_error, "requests": read_requests, "pending": read_pending, "loop": read_loop}
+    for line in served.lines:
+        assert read[line["type"]](json.dumps(line).encode()) is not None, line
 
 
 def check_counts(served: Served) -> None:
