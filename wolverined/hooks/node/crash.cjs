@@ -49,7 +49,7 @@ function lineOf(error, origin, handled) {
   };
   let line = JSON.stringify(report);
   // The youngest first: it is the likeliest to be the one.
-  const open = [...inFlight.values()].filter((entry) => !over(entry));
+  const open = inFlight().filter((entry) => !over(entry));
   for (const entry of open.reverse().slice(0, TOLD_MAX)) {
     const told = describe(entry);
     report.requests.push(told);

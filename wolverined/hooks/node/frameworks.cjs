@@ -5,7 +5,7 @@
 
 const { finished, note, defer, onUnfinished } = require("./monitor.cjs");
 const { attempt, deeper, shallower } = require("./errors.cjs");
-const { inFlight } = require("./requests.cjs");
+const { find } = require("./requests.cjs");
 
 function safely(work) {
   return attempt(work, undefined);
@@ -171,7 +171,7 @@ function adaptKoa(proto) {
 
 // Koa makes an error of its own out of what is none; what was thrown has been seen by then.
 function onKoaError(error, context) {
-  if (!context || (String(error.message).startsWith("non-error thrown") && inFlight.get(context.req)?.errors)) {
+  if (!context || (String(error.message).startsWith("non-error thrown") && find(context.req)?.errors)) {
     return;
   }
   note(context.req, error, context._matchedRoute);
@@ -192,7 +192,7 @@ function watchMiddleware(middleware) {
 function apply(work, self, args) {
   const [context] = args;
   safely(() => {
-    const entry = inFlight.get(context.req);
+    const entry = find(context.req);
     if (entry !== undefined && entry.context === null) {
       entry.context = context;
     }

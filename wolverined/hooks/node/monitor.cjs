@@ -4,7 +4,7 @@
 "use strict";
 
 const { causesOf, describe: describeError, ownFrame, withoutUs } = require("./errors.cjs");
-const { describe, enter, inFlight, leave, over } = require("./requests.cjs");
+const { describe, enter, find, forget, inFlight, leave, over, size } = require("./requests.cjs");
 const { takeDropped, tell } = require("./wire.cjs");
 
 const TICK_MS = 1000;
@@ -44,7 +44,7 @@ function onStart({ request, response }) {
 }
 
 function onFinish({ request, response, server }) {
-  const entry = inFlight.get(request);
+  const entry = find(request);
   if (entry === undefined) {
     count(null, request.method, response.statusCode, "(untracked)");
   } else if (!anyDeferred || !deferred.has(server)) {
@@ -53,7 +53,7 @@ function onFinish({ request, response, server }) {
 }
 
 function finished(request, route) {
-  const entry = inFlight.get(request);
+  const entry = find(request);
   if (entry !== undefined) {
     entry.route = route || entry.route;
     settle(entry, entry.response.statusCode);
@@ -66,7 +66,7 @@ function note(request, error, route) {
     return;
   }
   withoutUs(error);
-  const entry = inFlight.get(request);
+  const entry = find(request);
   if (entry === undefined) {
     return;
   }
@@ -81,7 +81,7 @@ function note(request, error, route) {
 // answered with a 5xx: that is as much as can be known of plain `http`.
 function onSpoken(error) {
   const before = new Set();
-  for (const entry of inFlight.values()) {
+  for (const entry of inFlight()) {
     if (entry.response.headersSent) {
       before.add(entry);
     }
@@ -94,6 +94,14 @@ function onSpoken(error) {
 
 function settle(entry, status) {
   leave(entry);
+  try {
+    judge(entry, status);
+  } finally {
+    forget(entry);
+  }
+}
+
+function judge(entry, status) {
   const ms = performance.now() - entry.began;
   const route = entry.route || routeOf(entry);
   count(entry, entry.method, status, route, ms);
@@ -183,7 +191,7 @@ function onTold(message) {
     file: text(message.file, 4096) || null,
     line: Number.isInteger(message.line) ? message.line : null,
   };
-  for (const entry of [...inFlight.values()].reverse()) {
+  for (const entry of inFlight().reverse()) {
     if (entry.method === method && divide(entry.url)[0] === path) {
       entry.errors = entry.errors || [new Told(told)];
       return;
@@ -293,11 +301,11 @@ function tick(lag) {
   if (second.count > 0 || dropped > 0) {
     tell({ type: "requests", ...summary(), dropped, pid, worker, timestamp });
   }
-  const [oldest] = inFlight.values();
+  const [oldest] = inFlight();
   if (oldest !== undefined && performance.now() - oldest.began > PENDING_MS) {
     const age = Math.round(performance.now() - oldest.began);
     const [path] = divide(oldest.url.slice(0, 4096));
-    tell({ type: "pending", method: oldest.method, path, age_ms: age, count: inFlight.size, pid });
+    tell({ type: "pending", method: oldest.method, path, age_ms: age, count: size(), pid });
   }
   tell({ type: "loop", lag_ms: Math.max(0, Math.round(lag)), pid, timestamp });
 }
@@ -322,7 +330,7 @@ function summary() {
 
 // No event tells us that a client has gone: a listener for it would cost every request.
 function sweep() {
-  for (const entry of inFlight.values()) {
+  for (const entry of inFlight()) {
     if (!over(entry)) {
       continue;
     }
@@ -330,6 +338,7 @@ function sweep() {
       settle(entry, entry.response.statusCode);
     } else {
       leave(entry);
+      forget(entry);
     }
   }
 }

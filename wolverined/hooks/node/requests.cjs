@@ -10,11 +10,39 @@ const TRACKED_MAX = 1000;
 // A replay does without them, and nobody else needs to know them.
 const SECRET = /^(?:authorization|proxy-authorization|cookie|set-cookie|x-api-key)$/;
 
-const inFlight = new Map();
+// A map from requests would outlive each of its tables in the old heap, and with an old table all requests that stood in
+// it; so a request carries its entry itself, in a private field that nobody else can see.
+class Carrier extends (function carrier(object) {
+  return object;
+}) {
+  #entry;
+
+  constructor(request, entry) {
+    super(request);
+    this.#entry = entry;
+  }
+
+  static entry(request) {
+    const entry = typeof request === "object" && request !== null && #entry in request ? request.#entry : undefined;
+    return entry !== undefined && entry.at >= 0 ? entry : undefined;
+  }
+}
+
+const find = Carrier.entry;
+const entries = [];
 let kept = 0;
 
+function size() {
+  return entries.length;
+}
+
+// Those in flight, the oldest first.
+function inFlight() {
+  return [...entries].sort((one, other) => one.began - other.began);
+}
+
 function enter(request, response, began) {
-  if (inFlight.size >= TRACKED_MAX) {
+  if (entries.length >= TRACKED_MAX) {
     return null;
   }
   // Frameworks rewrite `url` while they route; what was sent is what can be sent again.
@@ -30,8 +58,10 @@ function enter(request, response, began) {
     errors: null,
     route: null,
     context: null,
+    at: entries.length,
   };
-  inFlight.set(request, entry);
+  new Carrier(request, entry);
+  entries.push(entry);
   if (hasBody(request.rawHeaders)) {
     entry.chunks = [];
     observeBody(request, entry);
@@ -40,9 +70,18 @@ function enter(request, response, began) {
 }
 
 function leave(entry) {
-  inFlight.delete(entry.request);
+  const moved = entries.pop();
+  if (moved !== entry) {
+    entries[entry.at] = moved;
+    moved.at = entry.at;
+  }
+  entry.at = -1;
   kept -= entry.size;
-  entry.size = 0;
+}
+
+// What is dead in the old heap keeps alive what it points to.
+function forget(entry) {
+  entry.request = entry.response = entry.chunks = entry.errors = entry.context = null;
 }
 
 // Answered, or its client has gone.
@@ -81,7 +120,7 @@ function observeBody(request, entry) {
 }
 
 function keep(entry, chunk) {
-  if (!chunk || entry.cut || !inFlight.has(entry.request)) {
+  if (!chunk || entry.cut || entry.at < 0) {
     return;
   }
   const room = Math.max(0, Math.min(BODY_MAX - entry.size, BODIES_MAX - kept));
@@ -122,4 +161,4 @@ function text(bytes, cut) {
   }
 }
 
-module.exports = { describe, enter, inFlight, leave, over };
+module.exports = { describe, enter, find, forget, inFlight, leave, over, size };
