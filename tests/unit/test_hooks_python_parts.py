@@ -150,3 +150,26 @@ def test_a_descriptor_that_is_no_longer_ours_is_not_written_to(tmp_path: Path) -
         with second:
             assert second.recv(10) == b"2\n"
     sender.leave()
+
+
+def test_an_event_loop_that_has_ended_is_not_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its pulse is told while it runs; after its end there is none, and none is missed."""
+
+    class Loop:
+        running = True
+
+        def is_running(self) -> bool:
+            return self.running
+
+        def call_later(self, _after_s: float, _call: Any) -> None:
+            pass
+
+    tally, lines = part("tally"), []
+    monkeypatch.setattr(tally.sender, "put", lambda line: lines.append(json.loads(line)))
+    loop = Loop()
+    tally.beat(loop)
+    tally.tally.tick()
+    loop.running = False
+    tally.tally.tick()
+    assert [line["type"] for line in lines] == ["loop"]
+    assert not tally.tally.beat_at

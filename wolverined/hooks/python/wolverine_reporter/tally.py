@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: MIT
+# ruff: noqa: SIM105 - contextlib is not loaded
 """Counts requests, and tells once a second what there was: `requests`, `pending`, `loop`.
 
 A request costs its own thread one append; a thread of ours does the rest. It lives while there is
@@ -7,6 +8,7 @@ something to tell, and is none of `threading`'s: nobody joins it, nobody counts 
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 from collections import deque
@@ -40,6 +42,7 @@ class Tally:
         beat_at: When the event loop's timer came last; 0: there is no event loop.
         sample_left: How many more requests may be samples of the second that runs.
         lag_s: By how much it came too late.
+        loop: The event loop.
     """
 
     def __init__(self) -> None:
@@ -50,6 +53,7 @@ class Tally:
         self.lost = 0
         self.sample_left = _SAMPLE_MAX * 4
         self.beat_at = self.lag_s = 0.0
+        self.loop: Any = None
         self._awake = False
         self._done: deque[Done] = deque()
 
@@ -100,12 +104,21 @@ class Tally:
             sender.put(told.line(self.requests(done)))
         if waiting is not None:
             sender.put(told.line(waiting))
+        if self.loop is not None and not self.loop.is_running():
+            self.beat_at, self.loop = 0.0, None  # it has ended, and is no longer late
         if self.beat_at:
             late = max(self.lag_s, monotonic() - self.beat_at - 1.0, 0.0)
             self.lag_s = 0.0
             sender.put(told.line({"type": "loop", "lag_ms": round(late * 1000), "timestamp": round(time() * 1000)}))
         sender.flush()
         return told_any or waiting is not None
+
+    def last(self) -> None:
+        """Tell what there is before the interpreter ends."""
+        try:
+            self.tick()
+        except Exception:  # noqa: S110 - whoever wanted to know it is told of the end anyway
+            pass
 
     def requests(self, done: list[Done]) -> dict[str, Any]:
         """One `requests` report."""
@@ -155,7 +168,7 @@ def watch_loop() -> None:
 def beat(loop: Any) -> None:
     """One beat; it keeps no loop alive and ends with it."""
     now = monotonic()
-    tally.beat_at = now
+    tally.beat_at, tally.loop = now, loop
 
     def again() -> None:
         tally.lag_s = max(tally.lag_s, monotonic() - now - 1.0)
@@ -166,3 +179,4 @@ def beat(loop: Any) -> None:
 
 tally = Tally()
 os.register_at_fork(after_in_child=tally.clear)
+atexit.register(tally.last)
