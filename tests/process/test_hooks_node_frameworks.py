@@ -174,3 +174,23 @@ def test_clients_that_go_and_a_storm_of_client_errors_tell_nothing(name: str, tm
             assert sum(line["errors"] for line in app.of("requests")) == 0
 
     asyncio.run(story())
+
+
+@pytest.mark.parametrize("stored", ["fastify4", "fastify5"])
+def test_a_handler_that_calls_everything_500_does_not_make_a_clients_error_ours(stored: str, tmp_path: Path) -> None:
+    """What it sends and what we see is one report; a body that is no JSON is none, whatever it was answered with."""
+    if frameworks() is None:
+        pytest.skip("the locked frameworks are not installed (WOLVERINE_NODE_FRAMEWORKS)")
+    app_dir = lay(tmp_path, modules={"fastify": stored})
+
+    async def story() -> None:
+        async with started([NODES[-1], "sends.cjs"], directory=app_dir) as app:
+            kind = "Content-Type: application/json\r\n"
+            bad = await fetch(app.port, "POST", "/json", headers=kind, body=b'{"broken": ')
+            assert b" 500 " in bad.splitlines()[0]
+            await fetch(app.port, "GET", "/items/7")
+            await app.counted(2)
+            (told,) = app.of("route_error")
+            assert (told["route"], told["name"], told["line"]) == ("/items/:id", "TypeError", 10)
+
+    asyncio.run(story())

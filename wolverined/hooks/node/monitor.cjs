@@ -3,7 +3,7 @@
 // it is written, whether it is told: once, whatever number of layers noted it, and never for an answer below 500.
 "use strict";
 
-const { causesOf, describe: describeError, ownFrame, withoutUs } = require("./errors.cjs");
+const { attempt, causesOf, describe: describeError, ownFrame, withoutUs } = require("./errors.cjs");
 const { describe, enter, find, forget, inFlight, leave, over, size } = require("./requests.cjs");
 const { takeDropped, tell } = require("./wire.cjs");
 
@@ -115,12 +115,24 @@ function judge(entry, status) {
     entry.errors = [spoken.error];
     spoken = null;
   }
+  if (entry.errors !== null && attempt(() => isClients(entry.errors[entry.errors.length - 1]), false)) {
+    remember(entry, 400, null);
+    return;
+  }
   if (entry.errors === null) {
     unfinished(entry.request);
     remember(entry, status, null);
     return;
   }
   report(entry, status, route);
+}
+
+// What a framework itself says is the client's doing, such as a body that is no JSON, is no fault of the application's
+// when its handler answers everything with 500. The status alone says less: it may be that of a server behind.
+function isClients(error) {
+  const { statusCode, status = statusCode, expose, code, name } = error;
+  const said = expose === true || name === "SyntaxError" || (typeof code === "string" && code.startsWith("FST_"));
+  return status >= 400 && status < 500 && said;
 }
 
 // The newest error is the one that the answer came of; an earlier one led to it (it was in the error handler).
