@@ -110,21 +110,51 @@ make_base() {
     printf '%s\n' "$env"
 }
 
-# What the bench measures against from npm, installed by the Node of the lock. Want of an npm registry costs
-# that one peer, and is said; the others are measured all the same.
-make_peers() {
-    peers=$cache/peers-$({ cat "$top/packaging/bench-peers/package-lock.json"; "$NODE" --version; } | sha256sum | cut -c1-16)
+# The web frameworks that the Python reporter is tested inside of, in an environment of their own: they are
+# no part of what checks the rest, and an application's Python has none of the checkers either. Prints its interpreter.
+make_frameworks() {
+    frameworks=$cache/frameworks-$({ cat "$top/packaging/locks/frameworks.lock"
+        "$base_python" -c 'import sys; print(sys.version, sys.executable)'; } | sha256sum | cut -c1-16)
     (
         flock 9
-        [ ! -e "$peers/done" ] || exit 0
-        step "first run: installing the peers that come from npm"
-        rm -rf "$peers"
-        mkdir -p "$peers"
-        cp "$top/packaging/bench-peers/package.json" "$top/packaging/bench-peers/package-lock.json" "$peers/"
-        cd "$peers"
+        [ ! -e "$frameworks/done" ] || exit 0
+        step "first run: downloading the Python web frameworks that the reporters are tested in"
+        rm -rf "$frameworks"
+        "$base_python" -m venv "$frameworks" &&
+        "$frameworks/bin/python" -m pip install -q --require-hashes --no-deps --only-binary :all: \
+            -r "$top/packaging/locks/frameworks.lock" >&2 || exit 1
+        touch "$frameworks/done"
+    ) 9>"$cache/lock" || die "the locked frameworks could not be installed" "is a package index reachable? pip's own words stand above"
+    printf '%s\n' "$frameworks/bin/python"
+}
+
+# NAME SOURCE WHAT: what a lock in SOURCE names, installed from npm by the Node of the lock; prints where. Want of an
+# npm registry costs what needs it, and is said.
+npm_ci() {
+    made=$cache/$1-$({ cat "$2/package-lock.json"; "$NODE" --version; } | sha256sum | cut -c1-16)
+    (
+        flock 9
+        [ ! -e "$made/done" ] || exit 0
+        step "first run: installing $3 that come from npm"
+        rm -rf "$made"
+        mkdir -p "$made"
+        cp "$2/package.json" "$2/package-lock.json" "$made/"
+        cd "$made"
         "$NODE" "$(dirname "$NODE")/../lib/node_modules/npm/bin/npm-cli.js" ci --ignore-scripts --no-audit --no-fund \
             --loglevel=error --cache "$cache/npm" >&2 || exit 1
-        touch "$peers/done"
-    ) 9>"$cache/lock" || { step "pm2 could not be installed (npm's own words stand above); it is left out"; return 0; }
+        touch "$made/done"
+    ) 9>"$cache/lock" || return 1
+    printf '%s\n' "$made"
+}
+
+make_peers() {
+    peers=$(npm_ci peers "$top/packaging/bench-peers" "the peers of the bench") ||
+        { step "pm2 could not be installed (npm's own words stand above); it is left out"; return 0; }
     printf '%s\n' "$peers/node_modules/pm2"
+}
+
+# What the Node reporter is tested in; prints where, and nothing when it is not to be had.
+make_node_frameworks() {
+    [ -n "$NODE" ] && npm_ci frameworks-node "$top/packaging/test-frameworks/node" "the web frameworks" ||
+        step "the Node frameworks could not be installed (npm's own words stand above); their tests are skipped"
 }

@@ -20,6 +20,7 @@ from wolverined.daemon.instance import Daemon
 from wolverined.daemon.places import RuntimePlace
 from wolverined.errors import AccessDenied, ConfigError, Conflict, StoreError, UsageError
 from wolverined.linux.peer import Peer
+from wolverined.model import IncidentKind, IncidentState, NewIncident
 from wolverined.store import Store
 
 CONFIG = Config(app=AppTable(command=("node", "a.js"), directory=Path("/srv/app"), user="nobody"))
@@ -193,6 +194,7 @@ def instance(store: Store) -> Daemon:
         state_dir=Path("/nowhere"),
         store=store,
         clock=SystemClock(),
+        reports=lambda: {"caught": 1},
         weaknesses=lambda: ("no disk",),
         **parts,
     )
@@ -206,8 +208,23 @@ def test_status_is_told_without_a_disk(monkeypatch: pytest.MonkeyPatch) -> None:
         raise StoreError("cannot read")
 
     monkeypatch.setattr(store.incidents, "count_open", fail)
+    monkeypatch.setattr(store.incidents, "list", lambda **_: fail())
     status = instance(store).status()
     assert (status["state"], status["incidents_open"], status["weaknesses"]) == ("ready", None, ["no disk"])
+    assert (status["routes_failing"], status["reports"]) == ([], {"caught": 1})
+    store.close()
+
+
+def test_status_names_the_routes_that_fail() -> None:
+    """Those of incidents that are open, with how often and which."""
+    store = Store.volatile(clock=SystemClock(), why="a test")
+    for route, fingerprint in (("GET /a", "aa"), ("GET /a", "aa"), ("", "bb")):
+        store.incidents.open_or_count(
+            NewIncident(fingerprint=fingerprint, kind=IncidentKind.HTTP5XX, error="E", route=route)
+        )
+    assert instance(store).status()["routes_failing"] == [{"route": "GET /a", "count": 2, "incident": "i1"}]
+    store.incidents.update("i1", state=IncidentState.CLOSED)
+    assert instance(store).status()["routes_failing"] == []
     store.close()
 
 

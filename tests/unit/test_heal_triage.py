@@ -65,7 +65,7 @@ def test_what_no_patch_mends_is_only_restarted(kind: IncidentKind) -> None:
     assert triage(incident(kind), policy=Policy.AUTO, now=NOW).action is Action.RESTART
 
 
-@pytest.mark.parametrize("kind", [IncidentKind.EXIT, IncidentKind.HANG, IncidentKind.UNREADY])
+@pytest.mark.parametrize("kind", [IncidentKind.EXIT, IncidentKind.HANG, IncidentKind.UNREADY, IncidentKind.HTTP5XX])
 def test_silent_trouble_is_only_restarted(kind: IncidentKind) -> None:
     """Without a trace there is nothing to look for; with one there is."""
     assert triage(incident(kind, trace=None), policy=Policy.AUTO, now=NOW).action is Action.RESTART

@@ -33,16 +33,20 @@ def run(invocation: Invocation) -> int:
 def listing(terminal: Terminal, incidents: Sequence[Mapping[str, Any]]) -> None:
     """Print incidents, one a line."""
     now = time.time()
-    columns = (
+    columns = [
         Column("ID"),
         Column("STATE"),
         Column("KIND", rank=2),
         Column("ERROR", flexible=True),
+        Column("ROUTE", rank=5),
         Column("COUNT", rank=3, right=True),
         Column("LAST", rank=1),
         Column("CLOSED BY", rank=4),
-    )
-    terminal.table(columns, [_row(incident, now) for incident in incidents])
+    ]
+    routed = any(incident.get("route") for incident in incidents)
+    kept = [index for index, column in enumerate(columns) if routed or column.title != "ROUTE"]
+    rows = [_row(incident, now) for incident in incidents]
+    terminal.table([columns[index] for index in kept], [[row[index] for index in kept] for row in rows])
 
 
 def show(terminal: Terminal, incident: Mapping[str, Any]) -> None:
@@ -97,6 +101,7 @@ def _row(incident: Mapping[str, Any], now: float) -> list[Cell | str]:
         Cell(state, STATE_COLOURS.get(state, "")),
         str(incident.get("kind")),
         _error(incident),
+        clean(str(incident.get("route", ""))),
         str(incident.get("count", 1)),
         ago(incident.get("last_at") or incident.get("opened_at"), now),
         str(incident.get("closed_by", "")),

@@ -154,6 +154,10 @@ def _pairs_of(name: str, value: Any) -> list[tuple[str, str]]:
             return [("next start", f"in {until(value, time.time())}")]
         case "auto_risk":
             return [("auto risk", "any: a model's repair is applied whatever it does")] if value == "any" else []
+        case "routes_failing":
+            return [("failing", clean(f"{one['route']}, {_times(one['count'])} ({one['incident']})")) for one in value]
+        case "reports":
+            return [("reports", told)] if (told := _counts(value)) else []
         case "weaknesses" | "warnings":
             title = "weaker" if name == "weaknesses" else "warning"
             return [(title, clean(str(one))) for one in value]
@@ -162,6 +166,23 @@ def _pairs_of(name: str, value: Any) -> list[tuple[str, str]]:
                 ("stuck", ", ".join(f"{one.get('name')} ({one.get('pid')}) in {one.get('wchan')}" for one in value))
             ]
     return [(name.replace("_", " "), _flat(value))]
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
+def _counts(reports: Mapping[str, int]) -> str:
+    """What the application told of itself, as far as there is something to tell."""
+    words = {
+        "count": "requests",
+        "errors": "answered with 5xx",
+        "caught": "errors told",
+        "client_errors": "of clients",
+        "dropped": "dropped by the reporters",
+        "malformed": "not understood",
+    }
+    return ", ".join(f"{reports[key]} {word}" for key, word in words.items() if reports.get(key))
 
 
 def _memory(answer: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ _OF_FIELDS = {
     "code_function": "CODE_FUNC",
     "fingerprint": "WOLVERINE_FINGERPRINT",
     "kind": "WOLVERINE_KIND",
+    "route": "WOLVERINE_ROUTE",
 }
 """What an event brings along (see `words.facts`) -> its field."""
 

@@ -47,6 +47,7 @@ class Daemon:
         clock: Labels changes.
         reload: Reads the configuration again.
         reexec: Replaces the running program.
+        reports: Gives what the living app told of itself.
         weaknesses: Gives what is weaker than it could be.
 
     Attributes:
@@ -67,6 +68,7 @@ class Daemon:
         clock: Clock,
         reload: Reload,
         reexec: Reexec,
+        reports: Callable[[], dict[str, Any]],
         weaknesses: Callable[[], tuple[str, ...]],
     ) -> None:
         self._name = name
@@ -80,6 +82,7 @@ class Daemon:
         self._clock = clock
         self._reload = reload
         self._reexec = reexec
+        self._reports = reports
         self._weaknesses = weaknesses
         self.changes = Changes(clock=clock)
 
@@ -95,6 +98,8 @@ class Daemon:
             "port": self._config().app.port,
             "healing": self._desk.current,
             "incidents_open": self._open_incidents(),
+            "routes_failing": self._failing_routes(),
+            "reports": self._reports(),
             "policy": heal.policy.value,
             "auto_risk": heal.auto_risk,
             "held_until": holding if holding > self._clock.wall() else None,
@@ -107,6 +112,14 @@ class Daemon:
             return self._store.incidents.count_open()
         except StoreError:
             return None  # how the app is can be told without a disk
+
+    def _failing_routes(self) -> list[dict[str, Any]]:
+        """The routes of open incidents, and how often each failed."""
+        try:
+            found = self._store.incidents.list(open_only=True)
+        except StoreError:
+            return []
+        return [{"route": one.route, "count": one.count, "incident": one.id} for one in found if one.route]
 
     def config(self) -> dict[str, Any]:
         """The configuration in force, as plain JSON."""

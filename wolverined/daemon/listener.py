@@ -13,9 +13,11 @@ from typing import Any
 
 import msgspec
 
+from wolverined.daemon.caught import Caught, HandedCaught
 from wolverined.daemon.desk import Desk
 from wolverined.daemon.hints import Hints
 from wolverined.daemon.narrator import Narrator
+from wolverined.daemon.overheard import Overheard
 from wolverined.daemon.service import Service
 from wolverined.errors import SpawnError
 from wolverined.heal.dispatch import Dispatcher
@@ -48,6 +50,7 @@ class HandedListener(msgspec.Struct, frozen=True, kw_only=True):
     started_at: float
     exit: str
     reports: dict[int, tuple[CrashLine, ...]]
+    caught: HandedCaught | None = None
 
 
 class Listener:
@@ -73,6 +76,8 @@ class Listener:
         self.dispatcher: Dispatcher | None = None
         self.service: Service | None = None
         self.hints: Hints | None = None
+        self.caught: Caught | None = None
+        self.overheard: Overheard | None = None
         self.on_start: Callable[[], None] = _nothing
         self.hear_reports: Callable[[], None] = _nothing
 
@@ -84,6 +89,7 @@ class Listener:
         """What a successor needs; call it when it is not `busy`."""
         reports = {generation: tuple(told) for generation, told in self._reports.items()}
         about: dict[str, Any] = {"state": self._state, "generation": self._generation, "exit": self._exit}
+        about["caught"] = self.caught.hand_over() if self.caught is not None else None
         return HandedListener(started_at=self._started_at, reports=reports, **about)
 
     def adopt(self, handed: HandedListener) -> None:
@@ -91,6 +97,8 @@ class Listener:
         self._state, self._generation, self._exit = handed.state, handed.generation, handed.exit
         self._started_at = handed.started_at
         self._reports = {generation: list(told) for generation, told in handed.reports.items()}
+        if self.caught is not None and handed.caught is not None:
+            self.caught.adopt(handed.caught)
 
     def state_changed(self, old: AppState, new: AppState, *, why: str) -> None:
         """Tell a change of state that matters to a person."""
@@ -103,7 +111,7 @@ class Listener:
             self._narrator.tell(name, why or new.value, severity=severity, fields=fields)
         if self.service is not None:
             self.service.state(new, self._redactor().text(why))
-        self._tell_heal("state", {"state": new.value})
+        self.tell_heal("state", {"state": new.value})
         if new is AppState.READY and self.desk is not None:
             self.desk.app_ready()
 
@@ -136,6 +144,8 @@ class Listener:
     def exited(self, exit: Exit) -> None:  # noqa: A002  the vocabulary's word
         """Tell an exit; one that nobody asked for becomes an incident."""
         self.hear_reports()  # before the next generation is told of: what has been written is of this one
+        if self.overheard is not None:
+            self.overheard.ended()
         words = self._exit = exit_words(exit)
         ready = "" if exit.ready or exit.asked else ", before it was ready"
         self._narrator.tell(
@@ -148,7 +158,7 @@ class Listener:
         )
         if exit.asked:
             self._reports.pop(exit.generation, None)
-            self._tell_heal("exit", {"asked": True, "fingerprint": "", "own": False})
+            self.tell_heal("exit", {"asked": True, "fingerprint": "", "own": False})
             if self.desk is not None:
                 self.desk.source_may_have_changed()
             return
@@ -171,8 +181,8 @@ class Listener:
         traces = parse(tail, app_root=app_root)
         kept = msgspec.structs.replace(exit, tail=())
         new = from_exit(kept, traces=traces, report=report, tail=tail, app_root=app_root)
-        self._tell_heal("exit", {"asked": False, "fingerprint": new.fingerprint, "own": new.trace is not None})
-        self._take(new, tail)
+        self.tell_heal("exit", {"asked": False, "fingerprint": new.fingerprint, "own": new.trace is not None})
+        self.take(new, tail)
         if self._state in _SERVED and self.desk is not None:
             # A quick app is ready again before its predecessor's end has been looked into.
             self.desk.app_ready()
@@ -190,12 +200,14 @@ class Listener:
         self._narrator.line(line)
         if self.hints is not None:
             self.hints.heard(line.text, line.generation)
+        if self.overheard is not None:
+            self.overheard.line(line)
 
     def probe_failed(self, kind: IncidentKind, detail: str) -> None:
         """A hang, or a start that took longer than its grace, is an incident."""
         new = NewIncident(fingerprint=fingerprint(kind, None, None), kind=kind, error=kind.value, message=detail)
-        self._tell_heal("probe", {"kind": kind.value})
-        self._take(new, ())
+        self.tell_heal("probe", {"kind": kind.value})
+        self.take(new, ())
 
     def port_taken(self, holder: Holder) -> None:
         """A stranger on the app's port is named, never killed."""
@@ -207,7 +219,7 @@ class Listener:
             message=f"port {holder.port} is held by {who}, in {holder.cgroup or 'no known unit'}",
             note="end that process, or give the app another port; it is a stranger, so it was not killed",
         )
-        self._take(new, ())
+        self.take(new, ())
 
     def cannot_start(self, error: SpawnError) -> None:
         """A program that cannot be started needs a person."""
@@ -218,7 +230,7 @@ class Listener:
             message=error.message,
             note=error.hint,
         )
-        self._take(new, ())
+        self.take(new, ())
 
     def stuck(self, processes: tuple[Stuck, ...]) -> None:
         """Name what even SIGKILL must wait for: no second copy starts beside it."""
@@ -238,6 +250,13 @@ class Listener:
         while len(self._reports) > _REPORTS_KEPT:
             self._reports.pop(next(iter(self._reports)))
 
+    def report(self, kind: str, line: bytes) -> None:
+        """Hand on what a living application tells of itself."""
+        if self.caught is not None:
+            self.caught.on_report(kind, line)
+        if self.overheard is not None:
+            self.overheard.report(kind, line)
+
     def _report_of(self, generation: int) -> CrashReport | None:
         """The newest report of a generation that can be read."""
         redactor = self._redactor()
@@ -245,7 +264,8 @@ class Listener:
         read = (read_crash(told, redact=redactor.request, redact_text=redactor.text) for told in newest_first)
         return next((report for report in read if report is not None), None)
 
-    def _take(self, new: NewIncident, tail: tuple[str, ...]) -> Incident | None:
+    def take(self, new: NewIncident, tail: tuple[str, ...]) -> Incident | None:
+        """Have the desk see to trouble."""
         if self.service is not None:
             self.service.ready()  # as ready as it can be for now: a heal takes its time
         if self.desk is None:
@@ -255,7 +275,8 @@ class Listener:
         generation = new.generation or self._generation
         return self.desk.take(msgspec.structs.replace(new, **said, generation=generation), tail=tail)
 
-    def _tell_heal(self, what: str, fields: dict[str, Any]) -> None:
+    def tell_heal(self, what: str, fields: dict[str, Any]) -> None:
+        """Let the running heal know what happened to the app."""
         if self.dispatcher is not None:
             self.dispatcher.tell(what, fields)
 

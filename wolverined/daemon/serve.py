@@ -21,6 +21,7 @@ from wolverined.control.access import Access, machine_groups
 from wolverined.control.listener import adopt
 from wolverined.control.server import SOCKET_NAME, Server
 from wolverined.daemon import ownsource, standing
+from wolverined.daemon.caught import Caught
 from wolverined.daemon.desk import Desk
 from wolverined.daemon.faults import Faults
 from wolverined.daemon.hints import Hints
@@ -30,6 +31,7 @@ from wolverined.daemon.knowledge import Secrets
 from wolverined.daemon.listener import Listener
 from wolverined.daemon.mainline import MainLine
 from wolverined.daemon.narrator import Narrator
+from wolverined.daemon.overheard import Overheard
 from wolverined.daemon.places import RuntimePlace
 from wolverined.daemon.reloading import Reloading
 from wolverined.daemon.service import Service
@@ -220,6 +222,7 @@ class _Composition:
             self._place.app / "report.sock",
             app_uid=self._credentials.uid,
             on_crash=self._listener.crash_report,
+            on_report=self._listener.report,
             generation=lambda: self._listener.generation,
         )
         if self._handed is not None and self._handed.reports is not None:
@@ -255,6 +258,30 @@ class _Composition:
         )
         stack.push_async_callback(self._desk.close)
         self._listener.desk, self._listener.dispatcher = self._desk, self._dispatcher
+        self._build_monitor(stack)
+
+    def _build_monitor(self, stack: contextlib.AsyncExitStack) -> None:
+        """Who hears what the living app tells of itself."""
+        listener, ring = self._listener, self._supervisor.ring
+        caught = self._caught = listener.caught = Caught(
+            rules=lambda: self._force.config.errors,
+            incidents=lambda: self._store.incidents,
+            take=listener.take,
+            tell_heal=listener.tell_heal,
+            healing=lambda: bool(self._desk.current),
+            app_root=lambda: str(self._force.config.app.directory),
+            redactor=lambda: self._secrets.redactor,
+            tail=ring.tail,
+            generation=lambda: listener.generation,
+            wall=self._clock.wall,
+        )
+        self._dispatcher.equip = caught.equip
+        stack.callback(caught.close)
+        hooks = () if self._place.hooks is None else (str(self._place.hooks),)
+        overheard = listener.overheard = Overheard(
+            app_root=lambda: str(self._force.config.app.directory), hooks=hooks, take=caught.take
+        )
+        stack.callback(overheard.close)
 
     async def _build_control(self, stack: contextlib.AsyncExitStack) -> None:
         setting = self._setting
@@ -278,6 +305,7 @@ class _Composition:
             clock=self._clock,
             reload=self._reloading.reload,
             reexec=self._reexecute,
+            reports=self._caught.told,
             weaknesses=self._weak_points,
         )
         stack.push_async_callback(daemon.close)

@@ -20,8 +20,10 @@ def describe(incident: Incident) -> str:
 
 
 def facts(incident: Incident) -> dict[str, Any]:
-    """What the events of an incident carry; of a crash also the innermost own frame, relative to the app's root."""
+    """What the events of an incident carry; of an error also the innermost own frame, relative to the app's root."""
     found: dict[str, Any] = {"fingerprint": incident.fingerprint, "kind": incident.kind.value}
+    if incident.route:
+        found["route"] = incident.route
     frames = incident.trace.frames if incident.trace is not None else ()
     if (frame := next((frame for frame in frames if frame.own), None)) is not None:
         code = {"code_file": frame.path, "code_line": frame.line, "code_function": frame.function}

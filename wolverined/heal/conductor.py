@@ -131,6 +131,8 @@ class Conductor:
             environment=self._fake_environment(),
             hide=self._job.hide,
             hooks=self._job.hooks,
+            samples=self._job.samples,
+            known_statuses=self._job.known_statuses,
         )
         counsel = Counsel(
             open_adviser=lambda handlers: self._roles.open("adviser", deadline_s=timeout_s, handlers=handlers),

@@ -101,6 +101,8 @@ class Dispatcher:
         self._turn = asyncio.Lock()
         self.number = 0
         """How many heal processes there were; a successor in this process of ours counts on."""
+        self.equip: Callable[[Job], Job] = _as_it_is
+        """Adds to each job what only others know: which requests go well."""
         self._session: _Session | None = None
         self._left_down = False
 
@@ -113,6 +115,7 @@ class Dispatcher:
         """Do `job` in a process of its own and give its result; never raises for what the heal does."""
         async with self._turn:
             held = False
+            job = self.equip(job)
             try:
                 result, lost, held = await self._conduct(job)
                 if lost and job.task is not Task.RECOVER:
@@ -166,6 +169,10 @@ class Dispatcher:
         if lost and not result.hint:
             result = msgspec.structs.replace(result, hint=session.last_words())
         return result, lost, session.held
+
+
+def _as_it_is(job: Job) -> Job:
+    return job
 
 
 class _Session:

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from wolverined.config.schema import Config
-from wolverined.model import Incident
+from wolverined.model import Incident, Request
 
 
 class Task(StrEnum):
@@ -68,6 +68,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     asked: bool = False  # an operator asked: a fresh source is no reason to wait
     ready: bool = True  # whether the app is served now (a watch begins once it is)
     ai: bool = False  # an endpoint and a key are configured
+    samples: tuple[Request, ...] = ()  # that went well
+    known_statuses: tuple[int, ...] = ()  # of the failing route, when it went well
 
     def encode(self) -> dict[str, Any]:
         """Give the job as plain JSON values."""

@@ -32,6 +32,7 @@ _NEEDS_TRACE = {
     IncidentKind.EXIT: "it ended with 0 and left no trace",
     IncidentKind.HANG: "it hung and left no trace",
     IncidentKind.UNREADY: "it was not ready in time and left no trace",
+    IncidentKind.HTTP5XX: "it answered with an error, and nothing tells of which",
 }
 
 

@@ -3,7 +3,7 @@
 
 One JSON object a line. The other end is the application: its uid is checked, what it says is hostile. It
 is bounded in size, connections and rate, for all connections together: an application must not be able
-to keep its supervisor busy. Crash reports are handed on as they came; `crash` reads them.
+to keep its supervisor busy. Reports are handed on as they came; `crash` and `route_error` read them.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Counts(msgspec.Struct):
     refused_full: int = 0
     lines: int = 0
     crashes: int = 0
-    other: int = 0  # types of the protocol that nobody listens to yet
+    other: int = 0  # what a living application tells
     unknown: int = 0
     malformed: int = 0
     too_long: int = 0
@@ -90,6 +90,10 @@ class _Kind(msgspec.Struct):
     type: object = None
 
 
+def _unheard(_kind: str, _line: bytes) -> None:
+    """Stand in where nobody listens to a living application."""
+
+
 class ReportServer:
     """Serves `report.sock`; an async context manager.
 
@@ -97,6 +101,7 @@ class ReportServer:
         path: Where the socket is made. Everybody may connect; who is not the application is refused.
         app_uid: The application's uid.
         on_crash: Called in the loop with each crash report; must not block.
+        on_report: The same with the type and the line of every other report of a known type.
         generation: Tells which generation runs.
         peer: Tells who is at the other end.
         now: Wall clock, for labels.
@@ -109,6 +114,7 @@ class ReportServer:
         *,
         app_uid: int,
         on_crash: Callable[[CrashLine], None],
+        on_report: Callable[[str, bytes], None] = _unheard,
         generation: Callable[[], int] = lambda: 0,
         peer: Callable[[socket.socket], Peer] = peer_of,
         now: Callable[[], float] = time.time,
@@ -118,6 +124,7 @@ class ReportServer:
         self._path = path
         self._app_uid = app_uid
         self._on_crash = on_crash
+        self._on_report = on_report
         self._generation = generation
         self._peer = peer
         self._now = now
@@ -283,9 +290,18 @@ class ReportServer:
             return self._crash(line, peer)
         if isinstance(kind, str) and kind in _KNOWN:
             self.counts.other += 1
+            self._tell(kind, line)
         else:
             self.counts.unknown += 1
         return True
+
+    def _tell(self, kind: str, line: bytes) -> None:
+        try:
+            self._on_report(kind, line)
+        except Exception as error:
+            # Whoever listens may have a fault; a line that shows it must not be read again and again for ever.
+            context = {"message": "a report could not be heard", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(context)
 
     def _crash(self, line: bytes, peer: Peer) -> bool:
         if not self._crashes.allows():

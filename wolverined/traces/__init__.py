@@ -6,6 +6,6 @@ what its users send), so everything is bounded, linear in time, and never raises
 """
 
 from wolverined.traces.fingerprint import fingerprint, template
-from wolverined.traces.parse import parse
+from wolverined.traces.parse import Located, located, parse
 
-__all__ = ["fingerprint", "parse", "template"]
+__all__ = ["Located", "fingerprint", "located", "parse", "template"]

@@ -10,6 +10,8 @@ import os
 import re
 from collections.abc import Sequence
 
+import msgspec
+
 from wolverined.model import Trace
 from wolverined.traces import generic, node, python
 from wolverined.traces.found import Found
@@ -21,6 +23,41 @@ _NEWEST_LINES = 4000  # looked at first: output that is full of traces need not 
 
 # What a line must begin with to be worth a closer look. A header of Node ends in ":LINE".
 _BEGIN = re.compile(r'(?P<frame>[ \t]+at )|(?P<file>[ \t|]*File ")|(?P<header>[^ \t\n].*:\d{1,9}$)')
+
+
+class Located(msgspec.Struct, frozen=True):
+    """A trace with where it stood.
+
+    Attributes:
+        trace: The trace.
+        numbers: The places of its lines in the output.
+        above: The line that its printer had printed before, as it stood in the output; -1: none.
+    """
+
+    trace: Trace
+    numbers: tuple[int, ...]
+    above: int
+
+
+def located(lines: Sequence[str], *, app_root: str, aliases: Sequence[str] | None = None) -> list[Located]:
+    """Find the stack traces in a few lines, oldest first, each with its place; only what a parser knows for sure.
+
+    Args:
+        lines: The output, one line an entry, none with a line break; only as many as may be read at once.
+        app_root: As for `parse`.
+        aliases: As for `parse`.
+    """
+    owner = _owner(app_root, aliases)
+    texts = newest([" ".join(line.splitlines()) for line in lines])
+    missing = len(lines) - len(texts)  # what was too much to be read
+    found: list[Located] = []
+    for stream in streams(texts):
+        numbers = [number + missing for number in stream.numbers]
+        for each in _scan(stream, owner):
+            above = numbers[each.start - 1] if each.start else -1
+            found.append(Located(each.trace, tuple(numbers[each.start : each.end]), above))
+    found.sort(key=lambda each: each.numbers)
+    return found
 
 
 def parse(lines: Sequence[str] | str, *, app_root: str, aliases: Sequence[str] | None = None) -> list[Trace]:
@@ -36,9 +73,7 @@ def parse(lines: Sequence[str] | str, *, app_root: str, aliases: Sequence[str] |
         At most 64 traces. A trace whose begin or end is missing is marked partial. When no parser knows
         any, at most one trace of language "generic".
     """
-    if aliases is None:
-        aliases = (os.path.realpath(app_root),) if app_root.startswith("/") else ()
-    owner = Owner(app_root, aliases)
+    owner = _owner(app_root, aliases)
     texts = newest(lines)
     found = _find(texts[-_NEWEST_LINES:], owner)
     if len(found) <= MAX_TRACES and len(texts) > _NEWEST_LINES:
@@ -47,6 +82,12 @@ def parse(lines: Sequence[str] | str, *, app_root: str, aliases: Sequence[str] |
         last = generic.read(texts, owner)
         return [last.trace] if last else []
     return found[-MAX_TRACES:]
+
+
+def _owner(app_root: str, aliases: Sequence[str] | None) -> Owner:
+    if aliases is None:
+        aliases = (os.path.realpath(app_root),) if app_root.startswith("/") else ()
+    return Owner(app_root, aliases)
 
 
 def _find(texts: list[str], owner: Owner) -> list[Trace]:

@@ -1,0 +1,3 @@
+// SPDX-License-Identifier: MIT
+"use strict";
+require("./routes_koa.cjs")(require("koa"), require("@koa/router"));
