@@ -95,7 +95,13 @@ def test_a_version_that_needs_more_than_it_is_handed_refuses() -> None:
 
 
 @pytest.mark.parametrize(
-    "before", [(), pytest.param(WITHOUT_CGROUPS, marks=pytest.mark.skipif(not IS_ROOT, reason="root's alone"))]
+    "before",
+    [
+        (),
+        pytest.param(
+            WITHOUT_CGROUPS, marks=pytest.mark.skipif(not IS_ROOT, reason="needs root, who may else have cgroups")
+        ),
+    ],
 )
 def test_a_running_supervisor_needs_none_of_its_files(before: tuple[str, ...]) -> None:
     """With a package that cannot be imported it restarts, stops, starts and reloads its app, and tells of itself."""
