@@ -14,10 +14,9 @@ import pytest
 from support.lab import Machine
 from support.services import SERVER, Service
 
-import wolverined
 from wolverined.daemon.messageids import MESSAGE_IDS
 
-MANUAL = Path(wolverined.__file__).parent.parent / "packaging" / "man" / "wolverined.8"
+MANUAL = Path(__file__).resolve().parents[2] / "packaging" / "man" / "wolverined.8"
 FLOOD = 125_000  # lines of each stream, in each generation: half a million while it is healed
 BURST, SPAN_S = 1000, 5
 

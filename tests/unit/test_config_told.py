@@ -93,7 +93,7 @@ def test_the_other_problems_are_found_all_the_same() -> None:
     assert len(found) == 3
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may run anybody's app")
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may do this for anybody's app anyway")
 def test_any_user_may_be_told() -> None:
     """The supervisor is not root and runs apps of others: by a capability that the reader does not ask for."""
     other = next(entry.pw_name for entry in pwd.getpwall() if entry.pw_uid not in (0, os.geteuid()))

@@ -10,14 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import wolverined
 from wolverined.daemon.entries import of_event, of_line
 from wolverined.daemon.messageids import MESSAGE_IDS
 from wolverined.daemon.words import facts
 from wolverined.linux.journal import encode
 from wolverined.model import ErrorLink, Event, Frame, Incident, IncidentKind, LogLine, Trace
 
-PROJECT = Path(wolverined.__file__).parent.parent
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 def test_an_event_has_every_field_of_the_vocabulary() -> None:
